@@ -1,0 +1,26 @@
+//! shipper: a log shipper agent.
+//!
+//! Bytes flow one way, *source → frame → record → alert → handler → batch → sink*; acks flow
+//! back, *sink → ack → watermark → checkpoint*. A shard is one thread on one core and shares
+//! nothing; whatever crosses between threads crosses a ring. `async` lives at the edges; the
+//! middle is plain functions on bytes. Time, disk and network are handed in, because the
+//! simulator hands in its own.
+//!
+//! Read `docs/ARCHITECTURE.md` for the map, then the modules in this order.
+
+#![deny(unsafe_code)]
+
+pub mod clock;
+pub mod limits;
+pub mod metrics;
+pub mod position;
+pub mod register;
+
+pub mod io;
+pub mod ring;
+
+pub mod alert;
+pub mod batch;
+
+pub mod handlers;
+pub mod sinks;

@@ -1,0 +1,68 @@
+//! Every maximum, with its unit and its reason.
+//!
+//! A bound chosen here is a design; the same bound found in production is an incident. Constants
+//! that depend on each other say so in a `const` assertion.
+
+/// Bytes. A slab: big enough that a read, a probe and a hand-over cost little per byte, small
+/// enough to stay in a core's second-level cache.
+pub const SLAB_BYTES: usize = 256 << 10;
+/// Bytes. Of a longer frame only this much is kept, as a dead letter. Wazuh's longest legal line
+/// is some hundred kilobytes; this leaves room for sites that patched it.
+pub const FRAME_BYTES_MAX: usize = 4 << 20;
+/// Slabs in a shard's pool. Credits allow fewer, so taking one never waits for the pool.
+pub const SLABS_PER_SHARD: usize = 128;
+/// Bytes in flight per stream: what may be read and not yet acked.
+pub const CREDIT_BYTES: u64 = 16 << 20;
+/// Batches in flight per stream. At least two, so that reading and sending overlap.
+pub const CREDIT_BATCHES: usize = 1024;
+/// Streams with their home on one shard (files of a glob, each one stream).
+pub const STREAMS_PER_SHARD: usize = 1024;
+/// Branches of one source: a branch's number is a `u8`.
+pub const BRANCHES_MAX: usize = 64;
+/// Outputs of a topology: which outputs a sink takes is a `u64` mask.
+pub const OUTPUTS_MAX: usize = 64;
+/// Sinks of a topology.
+pub const SINKS_MAX: usize = 64;
+/// Messages in one batch: a message's number in a delivery tag has 24 bits.
+pub const BATCH_MESSAGES_MAX: usize = 1 << 24;
+/// Bytes. librdkafka's `queue.buffering.max.kbytes`; its own default of 1 GiB breaks our bar.
+pub const KAFKA_QUEUE_BYTES: u64 = 16 << 20;
+/// Requests in flight per broker; idempotence keeps order up to five.
+pub const KAFKA_IN_FLIGHT_MAX: u32 = 5;
+/// Milliseconds between two saves of the checkpoint.
+pub const CHECKPOINT_EVERY_MS: u64 = 1000;
+/// Milliseconds within which the store thread gathers writes into one fsync.
+pub const GROUP_COMMIT_MS: u64 = 50;
+/// Bytes that a rung of the ladder vouches for: the 4 KiB before its offset.
+pub const RUNG_BYTES: usize = 4 << 10;
+/// Rungs of one segment in the checkpoint: dense near the watermark, sparse to the start.
+pub const RUNGS_MAX: usize = 48;
+/// Bytes at the start of a file that its fingerprint covers.
+pub const FINGERPRINT_BYTES: usize = 1024;
+/// Bytes. A dead-letter segment; a new one is begun beyond it.
+pub const DEAD_LETTER_SEGMENT_BYTES: u64 = 16 << 20;
+/// Bytes. Default of `dead_letter.max_bytes`.
+pub const DEAD_LETTER_BYTES: u64 = 1 << 30;
+/// Milliseconds. The slow look that is inotify's safety net.
+pub const SAFETY_POLL_MS: u64 = 1000;
+/// Milliseconds that a finished file is looked at once more before it is left.
+pub const FINISHED_FILE_GRACE_MS: u64 = 1000;
+/// Milliseconds between two tries of a sink that holds.
+pub const HOLD_RETRY_MS: u64 = 30_000;
+/// Bytes. A backlog beyond this is read cold (O_DIRECT), so that it does not push other files
+/// out of the page cache.
+pub const COLD_BACKLOG_BYTES: u64 = 256 << 20;
+/// Cold reads in flight, each of one slab (measured: no worse than any other depth from 4 on).
+pub const COLD_READS: usize = 8;
+/// Messages waiting for a sink that is not required; the oldest goes first, counted.
+pub const OPTIONAL_INBOX_MESSAGES: usize = 10_000;
+/// Depth of JSON that the parser accepts.
+pub const JSON_DEPTH_MAX: usize = 1024;
+/// Bytes. One datagram of the Wazuh queue; the manager cuts at 65,536.
+pub const WAZUH_RECORD_BYTES: usize = 65_535;
+
+const _: () = assert!(SLAB_BYTES.is_power_of_two());
+const _: () = assert!(RUNG_BYTES <= SLAB_BYTES, "a rung is computed from one slab and its head-room");
+const _: () = assert!(CREDIT_BYTES >= 2 * FRAME_BYTES_MAX as u64, "two of the longest frames must fit");
+const _: () = assert!(CREDIT_BATCHES >= 2, "reading and sending must overlap");
+const _: () = assert!((CREDIT_BYTES as usize) / SLAB_BYTES <= SLABS_PER_SHARD, "credits never outrun the pool");

@@ -1,0 +1,118 @@
+//! Counters, and how components stand.
+//!
+//! Counters are shared atomics, added to once per batch or per rare event, read when scraped.
+//! [`Board`] shows every component's standing: what `/health`, the log and source `agent` tell.
+//!
+//! Refuses to know what is counted.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, atomic::AtomicU64},
+};
+
+use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family};
+
+/// A monotonic count.
+pub type Count = Counter<u64, AtomicU64>;
+
+/// Name and value of each label, in a fixed order.
+pub type Labels = Vec<(&'static str, String)>;
+
+/// A family of counts that differ in their labels.
+pub type Counts = Family<Labels, Count>;
+
+/// How a component stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Not yet connected or opened.
+    Starting,
+    /// It works.
+    Ready,
+    /// The other side is away; it tries on.
+    Retrying(String),
+    /// Configuration or credential is refused; nothing is admitted until it is mended.
+    Holding(String),
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            State::Starting => f.write_str("starting"),
+            State::Ready => f.write_str("ready"),
+            State::Retrying(why) => write!(f, "retrying: {why}"),
+            State::Holding(why) => write!(f, "holding: {why}"),
+        }
+    }
+}
+
+/// Every component's standing.
+#[derive(Clone, Debug, Default)]
+pub struct Board {
+    rows: Arc<Mutex<Vec<(String, State)>>>,
+    changes: Arc<Mutex<Vec<Change>>>,
+}
+
+/// A standing that changed: what source `agent` tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// `sinks.dfn_cert`
+    pub component: String,
+    pub before: State,
+    pub now: State,
+}
+
+/// One component's place on the board.
+#[derive(Clone, Debug)]
+pub struct Standing {
+    board: Board,
+    row: usize,
+}
+
+impl Board {
+    /// A row for `component` (`sinks.dfn_cert`), starting.
+    pub fn enter(&self, component: impl Into<String>) -> Standing {
+        let mut rows = self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        rows.push((component.into(), State::Starting));
+        Standing { board: self.clone(), row: rows.len() - 1 }
+    }
+    /// All rows now.
+    pub fn rows(&self) -> Vec<(String, State)> {
+        self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+    }
+    /// Changes since the last call.
+    pub fn take_changes(&self) -> Vec<Change> {
+        std::mem::take(&mut self.changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+impl Standing {
+    /// Sets how the component stands, and logs a change once.
+    pub fn set(&self, state: State) {
+        let mut rows = self.board.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let (component, current) = &mut rows[self.row];
+        if *current == state {
+            return;
+        }
+        match &state {
+            State::Starting | State::Ready => tracing::info!(component, state = %state, "component"),
+            State::Retrying(_) => tracing::warn!(component, state = %state, "component"),
+            State::Holding(_) => tracing::error!(component, state = %state, "component"),
+        }
+        let before = std::mem::replace(current, state.clone());
+        let change = Change { component: component.clone(), before, now: state };
+        drop(rows);
+        self.board.changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(change);
+    }
+    /// How it stands now.
+    pub fn get(&self) -> State {
+        self.board.rows()[self.row].1.clone()
+    }
+}
+
+/// Makes a label set; `EncodeLabelSet` is prometheus-client's word for it.
+pub fn labels<const N: usize>(pairs: [(&'static str, &str); N]) -> Labels
+where
+    Labels: EncodeLabelSet,
+{
+    pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect()
+}
