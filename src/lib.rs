@@ -24,3 +24,4 @@ pub mod batch;
 
 pub mod handlers;
 pub mod sinks;
+pub mod sources;
