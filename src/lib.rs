@@ -22,6 +22,7 @@ pub mod ring;
 pub mod alert;
 pub mod batch;
 pub mod checkpoint;
+pub mod dead_letter;
 
 pub mod handlers;
 pub mod sinks;
