@@ -21,6 +21,7 @@ pub mod ring;
 
 pub mod alert;
 pub mod batch;
+pub mod synth;
 
 pub mod handlers;
 pub mod sinks;
