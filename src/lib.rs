@@ -26,3 +26,5 @@ pub mod synth;
 pub mod handlers;
 pub mod sinks;
 pub mod sources;
+
+pub mod cli;

@@ -16,6 +16,7 @@ mod stamp;
 mod template;
 mod windows;
 mod words;
+pub mod writer;
 
 use crate::clock::Nanos;
 use stamp::Moment;
