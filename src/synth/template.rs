@@ -236,7 +236,7 @@ pub(super) fn mix(x: u64) -> u64 {
 
 /// A number below `n`, from the upper half of the draw; `n` is less than 2^32.
 pub(super) fn below(draw: u64, n: u64) -> u64 {
-    (draw >> 32) * n >> 32
+    ((draw >> 32) * n) >> 32
 }
 
 /// First bytes of networks that are routed on the internet.
