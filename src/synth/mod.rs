@@ -28,7 +28,7 @@ pub const ALERT_BYTES_MEAN: usize = 1600;
 /// Which alerts are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mix {
-    /// What a manager with Windows and Linux agents sees; about one in thirteen is for `dfn`.
+    /// What a manager with Windows and Linux agents sees; about one in eleven is for `dfn`.
     Natural,
     /// Windows events only, all with ids that `dfn` selects: its worst case.
     Windows,
