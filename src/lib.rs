@@ -25,7 +25,10 @@ pub mod framing;
 pub mod ledger;
 pub mod checkpoint;
 pub mod dead_letter;
+pub mod synth;
 
 pub mod handlers;
 pub mod sinks;
 pub mod sources;
+
+pub mod cli;
