@@ -19,12 +19,18 @@ use std::{
 
 use crate::clock::Clock;
 
+mod ahead;
+mod facts;
 mod host;
 mod pread;
+pub mod probe;
 pub mod slab;
 mod start;
+mod uring;
 pub mod watch;
 
+pub use facts::facts;
+pub use probe::{Asked, choose};
 pub use slab::{Slab, SlabPool};
 pub use start::{Engine, Running, Setup, cores, spawn};
 pub use watch::{Subscription, Watcher};
