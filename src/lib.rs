@@ -18,6 +18,7 @@ pub mod register;
 
 pub mod io;
 pub mod ring;
+pub mod store;
 
 pub mod alert;
 pub mod batch;

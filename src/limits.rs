@@ -39,6 +39,10 @@ pub const RUNG_BYTES: usize = 4 << 10;
 pub const RUNGS_MAX: usize = 48;
 /// Bytes at the start of a file that its fingerprint covers.
 pub const FINGERPRINT_BYTES: usize = 1024;
+/// Jobs waiting for the store thread: refused messages of all batches in flight, each a pointer.
+pub const STORE_JOBS: usize = 16 << 10;
+/// Milliseconds between two tries of the store thread while the disk or the dead letter is full.
+pub const STORE_RETRY_MS: u64 = 1000;
 /// Bytes. A dead-letter segment; a new one is begun beyond it.
 pub const DEAD_LETTER_SEGMENT_BYTES: u64 = 16 << 20;
 /// Bytes. Default of `dead_letter.max_bytes`.
