@@ -21,6 +21,8 @@ pub mod ring;
 
 pub mod alert;
 pub mod batch;
+pub mod checkpoint;
+pub mod dead_letter;
 
 pub mod handlers;
 pub mod sinks;

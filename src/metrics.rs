@@ -3,7 +3,13 @@
 //! Counters are shared atomics, added to once per batch or per rare event, read when scraped.
 //! [`Board`] shows every component's standing: what `/health`, the log and source `agent` tell.
 //!
+//! The law of accounting and its counters are in [`counts`].
+//!
 //! Refuses to know what is counted.
+
+pub mod counts;
+
+pub use counts::{BranchCounts, Metrics, Reasons, SourceCounts};
 
 use std::{
     fmt,
@@ -50,6 +56,7 @@ impl fmt::Display for State {
 pub struct Board {
     rows: Arc<Mutex<Vec<(String, State)>>>,
     changes: Arc<Mutex<Vec<Change>>>,
+    dropped: Counts,
 }
 
 /// A standing that changed: what source `agent` tells.
@@ -79,6 +86,10 @@ impl Board {
     pub fn rows(&self) -> Vec<(String, State)> {
         self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
     }
+    /// Messages that components let go on purpose: a sink that is not required, by age or room.
+    pub fn dropped(&self) -> &Counts {
+        &self.dropped
+    }
     /// Changes since the last call.
     pub fn take_changes(&self) -> Vec<Change> {
         std::mem::take(&mut self.changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
@@ -102,6 +113,14 @@ impl Standing {
         let change = Change { component: component.clone(), before, now: state };
         drop(rows);
         self.board.changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(change);
+    }
+    /// Counts messages that this component let go on purpose, by reason (`too_old`, `inbox_full`).
+    pub fn dropped(&self, reason: &'static str, messages: u64) {
+        let component = {
+            let rows = self.board.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            rows[self.row].0.clone()
+        };
+        self.board.dropped.get_or_create_owned(&labels([("component", &component), ("reason", reason)])).inc_by(messages);
     }
     /// How it stands now.
     pub fn get(&self) -> State {

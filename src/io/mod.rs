@@ -19,9 +19,15 @@ use std::{
 
 use crate::clock::Clock;
 
+mod host;
+mod pread;
 pub mod slab;
+mod start;
+pub mod watch;
 
 pub use slab::{Slab, SlabPool};
+pub use start::{Engine, Running, Setup, cores, spawn};
+pub use watch::{Subscription, Watcher};
 
 /// A future of one shard: boxed, not `Send`.
 pub type LocalFuture<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -51,12 +57,13 @@ pub trait Io: Executor {
     /// # Errors
     /// As stat(2).
     fn stat(&self, path: &Path) -> io::Result<Stat>;
-    /// Names in a folder, in no particular order.
+    /// Whole paths of what is in a folder, in no particular order.
     ///
     /// # Errors
     /// As opendir(3).
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
-    /// Begins to watch a file or folder; a hint only: the caller still looks on its own.
+    /// Begins to watch a file or folder, which need not exist; a hint only: the caller still looks
+    /// on its own, first of all after this call.
     fn watch(&self, path: &Path) -> Rc<dyn Watch>;
     /// Buffers for reading.
     fn slabs(&self) -> &SlabPool;
@@ -98,7 +105,9 @@ pub struct Stat {
 
 /// A hint that something changed.
 pub trait Watch {
-    /// Waits until something may have changed, at most `span`.
+    /// Waits until something may have changed, at most `span`, and in no case longer than
+    /// [`limits::SAFETY_POLL_MS`](crate::limits::SAFETY_POLL_MS), since a hint may be missed.
+    /// One task at a time may wait.
     fn changed(&self, span: Duration) -> LocalFuture<'_, ()>;
 }
 

@@ -1,0 +1,343 @@
+//! Refused bytes as they were read, with the reason: how they lie in a segment.
+//!
+//! A segment is a file of entries, each
+//!
+//! ```text
+//! 4 bytes   magic
+//! 4 bytes   length of the header, little-endian
+//! 4 bytes   length of the refused bytes
+//! 4 bytes   CRC32C of the entry's offset in the segment and of both lengths
+//! 4 bytes   CRC32C of the header and the refused bytes
+//! …         header: JSON, see Header
+//! …         the refused bytes
+//! ```
+//!
+//! Refused bytes come from whoever can make a host log a line. The offset in the first checksum
+//! keeps such a line from posing as an entry when a reader looks for the next one behind damage,
+//! and from costing more than a look at twenty bytes.
+//!
+//! Only appended to, so a crash can leave a torn entry at the end of a segment and nowhere else:
+//! [`entries`] gives that back as [`Found::Torn`], and anything that fits no entry in the middle
+//! as [`Found::Damaged`], never silently. No I/O here; `store` writes and fsyncs.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
+#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+/// First bytes of an entry: not UTF-8, so that no text holds them.
+const MAGIC: [u8; 4] = [0xD1, b'L', 0xE7, b'1'];
+
+/// Bytes before the header.
+const FRAME_BYTES: usize = 20;
+
+/// Bytes. A header is a few names and an error text, cut by [`Header::cut`] to fit.
+const HEADER_BYTES_MAX: u32 = 64 << 10;
+
+/// Bytes. Of a detail only this much is kept: it may quote what a peer said.
+const DETAIL_BYTES_MAX: usize = 4 << 10;
+
+/// What was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// A record: its bytes as they were read, with the terminator.
+    Record,
+    /// A message: its payload for one sink or lookup.
+    Message,
+}
+
+/// Where refused bytes come from and why they were refused.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Header {
+    pub kind: Kind,
+    /// As the message header `shipper-origin` says it.
+    pub origin: String,
+    /// The branch that owed it.
+    pub branch: String,
+    /// Of a message: the output it was emitted on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub output: Option<String>,
+    /// Of a message: the sink or lookup that refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sink: Option<String>,
+    /// Of a message: its key, as far as it is text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// A metric label: `not_json`, `too_long`, …
+    pub reason: String,
+    /// For a person.
+    #[serde(default)]
+    pub detail: String,
+    /// Wall time at which it was refused, RFC 3339.
+    pub time: String,
+}
+
+impl Header {
+    /// Shortens the detail to what an entry may hold.
+    fn cut(&self) -> Self {
+        let mut header = self.clone();
+        if header.detail.len() > DETAIL_BYTES_MAX {
+            let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| header.detail.is_char_boundary(*end)).unwrap_or(0);
+            header.detail.truncate(end);
+            header.detail.push('…');
+        }
+        header
+    }
+}
+
+/// One entry of the dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    pub header: Header,
+    pub bytes: Vec<u8>,
+}
+
+/// Why an entry cannot be written down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// A name in the header is absurdly long, or the bytes are 4 GiB and more: our own mistake.
+    #[error("a dead letter's header has {header} bytes and its body {body}; this is a defect of shipper")]
+    TooLong { header: usize, body: usize },
+}
+
+/// Appends an entry to `segment`.
+///
+/// - `base`: the offset in the file at which `segment` will be appended; the entry's checksum
+///   covers its place.
+///
+/// # Errors
+/// [`EntryError::TooLong`]; `segment` is then as before.
+pub fn append(segment: &mut Vec<u8>, base: u64, entry: &Entry) -> Result<(), EntryError> {
+    // A struct of strings always serialises; an empty header would show as damage, not as a loss.
+    let header = serde_json::to_vec(&entry.header.cut()).unwrap_or_default();
+    let too_long = EntryError::TooLong { header: header.len(), body: entry.bytes.len() };
+    let header_len = u32::try_from(header.len()).ok().filter(|len| *len <= HEADER_BYTES_MAX).ok_or(too_long)?;
+    let body_len = u32::try_from(entry.bytes.len()).map_err(|_| too_long)?;
+    let place = place_crc(base + segment.len() as u64, header_len, body_len);
+    segment.extend_from_slice(&MAGIC);
+    segment.extend_from_slice(&header_len.to_le_bytes());
+    segment.extend_from_slice(&body_len.to_le_bytes());
+    segment.extend_from_slice(&place.to_le_bytes());
+    segment.extend_from_slice(&content_crc(&header, &entry.bytes).to_le_bytes());
+    segment.extend_from_slice(&header);
+    segment.extend_from_slice(&entry.bytes);
+    Ok(())
+}
+
+fn place_crc(offset: u64, header_len: u32, body_len: u32) -> u32 {
+    let crc = crc32c::crc32c(&offset.to_le_bytes());
+    let crc = crc32c::crc32c_append(crc, &header_len.to_le_bytes());
+    crc32c::crc32c_append(crc, &body_len.to_le_bytes())
+}
+
+fn content_crc(header: &[u8], bytes: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(header), bytes)
+}
+
+/// What a segment holds, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Found<'s> {
+    /// A whole entry.
+    Entry {
+        /// Bytes from the start of the segment.
+        offset: u64,
+        header: Header,
+        bytes: &'s [u8],
+    },
+    /// Bytes `from..to` fit no entry, and entries follow: the disk damaged them.
+    Damaged { from: u64, to: u64 },
+    /// From here to the end there is no whole entry: a write that a crash cut off.
+    Torn { from: u64 },
+}
+
+/// Reads a whole segment.
+pub fn entries(segment: &[u8]) -> Entries<'_> {
+    Entries { segment, at: 0 }
+}
+
+/// See [`entries`].
+#[derive(Clone, Debug)]
+pub struct Entries<'s> {
+    segment: &'s [u8],
+    at: usize,
+}
+
+impl<'s> Iterator for Entries<'s> {
+    type Item = Found<'s>;
+
+    fn next(&mut self) -> Option<Found<'s>> {
+        if self.at >= self.segment.len() {
+            return None;
+        }
+        let from = self.at as u64;
+        if let Some((header, bytes, end)) = entry_at(self.segment, self.at) {
+            self.at = end;
+            return Some(Found::Entry { offset: from, header, bytes });
+        }
+        let next = (self.at + 1..self.segment.len())
+            .filter(|at| self.segment.get(*at..).is_some_and(|rest| rest.starts_with(&MAGIC)))
+            .find(|at| entry_at(self.segment, *at).is_some());
+        self.at = next.unwrap_or(self.segment.len());
+        Some(match next {
+            Some(to) => Found::Damaged { from, to: to as u64 },
+            None => Found::Torn { from },
+        })
+    }
+}
+
+/// The entry at `at` and where it ends; `None` if there is no whole one.
+fn entry_at(segment: &[u8], at: usize) -> Option<(Header, &[u8], usize)> {
+    let rest = segment.get(at..)?;
+    let (frame, rest) = rest.split_at_checked(FRAME_BYTES)?;
+    let number = |at: usize| Some(u32::from_le_bytes(frame.get(at..at + 4)?.try_into().ok()?));
+    if !frame.starts_with(&MAGIC) {
+        return None;
+    }
+    let (header_len, body_len) = (number(4)?, number(8)?);
+    if place_crc(at as u64, header_len, body_len) != number(12)? {
+        return None;
+    }
+    let (header, rest) = rest.split_at_checked(header_len as usize)?;
+    let bytes = rest.get(..body_len as usize)?;
+    if content_crc(header, bytes) != number(16)? {
+        return None;
+    }
+    let header = serde_json::from_slice(header).ok()?;
+    Some((header, bytes, at + FRAME_BYTES + header_len as usize + body_len as usize))
+}
+
+/// The file name of a segment: `00000042.dlq`.
+pub fn segment_name(number: u32) -> String {
+    format!("{number:08}.dlq")
+}
+
+/// The number of a segment; `None` for any other file.
+pub fn segment_number(path: &Path) -> Option<u32> {
+    let digits = path.file_name()?.to_str()?.strip_suffix(".dlq")?;
+    let number = digits.parse().ok()?;
+    (segment_name(number).strip_suffix(".dlq") == Some(digits)).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn entry(bytes: &[u8]) -> Entry {
+        let header = Header {
+            kind: Kind::Record,
+            origin: "mgr-1/alerts/2026-03-14/000/1024+621".into(),
+            branch: "dfn".into(),
+            output: None,
+            sink: None,
+            key: None,
+            reason: "not_json".into(),
+            detail: "it ends in mid-line".into(),
+            time: "2026-03-14T06:25:12Z".into(),
+        };
+        Entry { header, bytes: bytes.to_vec() }
+    }
+
+    /// Entries and where each begins; the last offset is the end.
+    fn segment(bodies: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
+        let mut bytes = Vec::new();
+        let mut starts = Vec::new();
+        for body in bodies {
+            starts.push(bytes.len());
+            append(&mut bytes, 0, &entry(body)).unwrap();
+        }
+        starts.push(bytes.len());
+        (bytes, starts)
+    }
+
+    /// Bodies found, `Err` for what is no entry.
+    fn bodies(segment: &[u8]) -> Vec<Result<Vec<u8>, &'static str>> {
+        let told = |found| match found {
+            Found::Entry { bytes, .. } => Ok(bytes.to_vec()),
+            Found::Damaged { .. } => Err("damaged"),
+            Found::Torn { .. } => Err("torn"),
+        };
+        entries(segment).map(told).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let (bytes, _) = segment(&[b"one", b"", &[0, 255, 10]]);
+        assert_eq!(bodies(&bytes), [Ok(b"one".to_vec()), Ok(vec![]), Ok(vec![0, 255, 10])]);
+        let Some(Found::Entry { header, .. }) = entries(&bytes).next() else { panic!() };
+        assert_eq!(header, entry(b"").header);
+    }
+
+    #[test]
+    fn a_cut_anywhere_loses_only_the_entry_that_is_cut() {
+        let (bytes, starts) = segment(&[b"one", b"two", b"three"]);
+        for cut in 0..bytes.len() {
+            let whole = starts.iter().filter(|start| **start > 0 && **start <= cut).count();
+            let found = bodies(&bytes[..cut]);
+            assert_eq!(found.iter().filter(|body| body.is_ok()).count(), whole, "cut at {cut}");
+            let torn = !starts.contains(&cut);
+            assert_eq!(found.last().is_some_and(|last| *last == Err("torn")), torn, "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn damage_in_the_middle_is_told_and_the_next_entry_found() {
+        let (bytes, starts) = segment(&[b"one", b"two", b"three"]);
+        for at in starts[1]..starts[2] {
+            let mut bytes = bytes.clone();
+            bytes[at] ^= 1;
+            assert_eq!(bodies(&bytes), [Ok(b"one".to_vec()), Err("damaged"), Ok(b"three".to_vec())], "byte {at}");
+        }
+    }
+
+    #[test]
+    fn zeros_that_a_power_cut_left_are_torn_not_damaged() {
+        let (mut bytes, starts) = segment(&[b"one"]);
+        bytes.extend_from_slice(&[0; 5000]);
+        assert_eq!(entries(&bytes).nth(1), Some(Found::Torn { from: starts[1] as u64 }));
+    }
+
+    #[test]
+    fn refused_bytes_cannot_pose_as_an_entry() {
+        let (forged, _) = segment(&[b"forged"]);
+        let (mut bytes, starts) = segment(&[&forged, b"two"]);
+        bytes[5] ^= 1;
+        assert_eq!(entries(&bytes).next(), Some(Found::Damaged { from: 0, to: starts[1] as u64 }));
+    }
+
+    #[test]
+    fn a_long_detail_is_cut_between_characters() {
+        let mut long = entry(b"x");
+        long.header.detail = "é".repeat(DETAIL_BYTES_MAX);
+        let mut bytes = Vec::new();
+        append(&mut bytes, 0, &long).unwrap();
+        let Some(Found::Entry { header, .. }) = entries(&bytes).next() else { panic!() };
+        assert_eq!(header.detail.len(), DETAIL_BYTES_MAX + '…'.len_utf8());
+    }
+
+    #[test]
+    fn only_our_own_names_are_segments() {
+        let number = |name: &str| segment_number(Path::new(name));
+        assert_eq!(number("/d/00000042.dlq"), Some(42));
+        assert_eq!(number("/d/123456789.dlq"), Some(123_456_789));
+        for name in ["42.dlq", "00000042.dlq.gz", "+0000042.dlq", "x.dlq", ".dlq"] {
+            assert_eq!(number(name), None, "{name}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_to_their_end(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let (mut segment, _) = segment(&[b"one"]);
+            let whole = segment.len() as u64;
+            segment.extend_from_slice(&bytes);
+            let found: Vec<_> = entries(&segment).collect();
+            let expected = if bytes.is_empty() { None } else { Some(Found::Torn { from: whole }) };
+            prop_assert_eq!(found.get(1).cloned(), expected);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What every engine on a real host asks of the file system in the same way: names, identity,
+//! the hot read.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, OwnedFd},
+    path::{Path, PathBuf},
+};
+
+use rustix::{
+    buffer::spare_capacity,
+    fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, StatxTimestamp, makedev},
+    io::Errno,
+};
+
+use super::Stat;
+
+/// Opens a file for reading.
+///
+/// Opening never blocks: a pipe that someone put under the name of a log would otherwise hold a
+/// whole shard until a writer comes. On regular files the flag changes nothing.
+pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
+}
+
+/// Identity and size of an open file.
+pub(super) fn stat_of(fd: impl AsFd) -> io::Result<Stat> {
+    stat_at(fd.as_fd(), Path::new(""), AtFlags::EMPTY_PATH)
+}
+
+/// Identity and size of what a name leads to now, links followed.
+pub(super) fn stat(path: &Path) -> io::Result<Stat> {
+    stat_at(CWD, path, AtFlags::empty())
+}
+
+fn stat_at(dir: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Stat> {
+    let mask = StatxFlags::BASIC_STATS | StatxFlags::BTIME;
+    match rustix::fs::statx(&dir, path, flags, mask) {
+        Ok(found) => {
+            // A file system that keeps no birth time leaves the bit out of the answer.
+            let has_birth = found.stx_mask & StatxFlags::BTIME.bits() != 0;
+            Ok(Stat {
+                device: makedev(found.stx_dev_major, found.stx_dev_minor),
+                inode: found.stx_ino,
+                born: if has_birth { nanos(&found.stx_btime) } else { 0 },
+                size: found.stx_size,
+                modified: nanos(&found.stx_mtime),
+                is_file: FileType::from_raw_mode(u32::from(found.stx_mode)) == FileType::RegularFile,
+            })
+        }
+        // RHEL 7's kernel has no statx(2), and some containers forbid it.
+        Err(Errno::NOSYS | Errno::PERM) => old_stat(dir, path, flags),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn old_stat(dir: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Stat> {
+    let found = if flags.contains(AtFlags::EMPTY_PATH) { rustix::fs::fstat(dir)? } else { rustix::fs::statat(dir, path, flags)? };
+    Ok(Stat {
+        device: found.st_dev,
+        inode: found.st_ino,
+        born: 0,
+        size: u64::try_from(found.st_size).unwrap_or(0),
+        modified: since_epoch(found.st_mtime, u64::try_from(found.st_mtime_nsec).unwrap_or(0)),
+        is_file: FileType::from_raw_mode(found.st_mode) == FileType::RegularFile,
+    })
+}
+
+fn nanos(at: &StatxTimestamp) -> u64 {
+    since_epoch(at.tv_sec, u64::from(at.tv_nsec))
+}
+
+/// Moments before 1970 count as 1970.
+fn since_epoch(seconds: i64, nanos: u64) -> u64 {
+    u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000_000_000).saturating_add(nanos)
+}
+
+/// Whole paths of what is in a folder.
+pub(super) fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    fs::read_dir(dir)?.map(|entry| Ok(entry?.path())).collect()
+}
+
+/// Appends up to `len` bytes from `offset` to `bytes`, through the page cache.
+///
+/// The kernel writes into the buffer's spare room, so nothing is zeroed first. Only where the
+/// room is much larger than what is asked for is a stretch of it zeroed and cut to measure.
+pub(super) fn read_at(fd: impl AsFd, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let before = bytes.len();
+    bytes.reserve(len);
+    let count = if bytes.capacity() - before <= len.saturating_mul(2) {
+        rustix::io::retry_on_intr(|| rustix::io::pread(&fd, spare_capacity(bytes), offset))?
+    } else {
+        bytes.resize(before + len, 0);
+        let read = rustix::io::retry_on_intr(|| rustix::io::pread(&fd, &mut bytes[before..], offset));
+        bytes.truncate(before + read.unwrap_or(0));
+        read?
+    };
+    // The spare room may have taken more than was asked for.
+    let count = count.min(len);
+    bytes.truncate(before + count);
+    Ok(count)
+}

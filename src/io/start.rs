@@ -1,0 +1,131 @@
+//! Starting a thread with an executor of either engine.
+
+use std::{
+    fmt, io,
+    rc::Rc,
+    sync::mpsc,
+    thread::{self, JoinHandle},
+};
+
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
+use super::{Io, LocalFuture, SlabPool, Watcher, pread};
+use crate::clock::SystemClock;
+
+/// How a thread runs tasks and reads files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// glommio's executor on io_uring. Ask [`choose`](super::choose) first whether it can start:
+    /// a refused io_uring is not an error of glommio's, it is a panic.
+    Uring,
+    /// tokio's executor for one thread, and pread(2).
+    Pread,
+}
+
+impl fmt::Display for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Uring => "uring",
+            Self::Pread => "pread",
+        })
+    }
+}
+
+/// What a thread is started with.
+#[derive(Debug)]
+pub struct Setup {
+    /// The thread's name, as `ps -L` and `top -H` show it: 15 bytes are seen.
+    pub name: String,
+    /// The core that the thread stays on; `None` leaves it to the kernel.
+    pub core: Option<usize>,
+    /// True for the edge: tasks may use tokio's sockets. Only the `pread` engine has them, so such
+    /// a thread runs on it whatever engine is asked for.
+    pub network: bool,
+    pub slabs: SlabPool,
+    pub watcher: Watcher,
+    pub clock: SystemClock,
+    /// True if files are read cold on this thread: the `uring` engine then pins room for it.
+    pub cold: bool,
+}
+
+/// A started thread.
+#[derive(Debug)]
+pub struct Running<T>(JoinHandle<Option<T>>);
+
+impl<T> Running<T> {
+    /// Waits for the thread's body to end, and gives what it returned.
+    ///
+    /// # Errors
+    /// What the thread panicked with.
+    pub fn join(self) -> thread::Result<T> {
+        // Only a failed start has no outcome, and that was `spawn`'s error.
+        self.0.join().map(|outcome| outcome.expect("a thread that began has an outcome"))
+    }
+    /// True once the body has ended.
+    pub fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
+    /// The thread, for its name and id.
+    pub fn thread(&self) -> &thread::Thread {
+        self.0.thread()
+    }
+}
+
+/// Starts a thread with an executor and runs `body` on it until its future ends; what it spawned
+/// ends with it. Returns once the executor runs.
+///
+/// # Errors
+/// The thread, its core or its executor cannot be had.
+pub fn spawn<T: Send + 'static>(
+    engine: Engine,
+    setup: Setup,
+    body: impl FnOnce(Rc<dyn Io>) -> LocalFuture<'static, T> + Send + 'static,
+) -> io::Result<Running<T>> {
+    let name = setup.name.replace('\0', "?");
+    let failed = format!("cannot start thread {name}");
+    let (started, starts) = mpsc::channel();
+    let thread = thread::Builder::new().name(name).spawn(move || {
+        let begun = || started.send(Ok(())).unwrap_or(());
+        let ran = pin(setup.core).and_then(|()| match engine {
+            Engine::Uring if !setup.network => Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no uring engine yet")),
+            _ => pread::run(setup, begun, body),
+        });
+        match ran {
+            Ok(outcome) => Some(outcome),
+            Err(e) => {
+                let _ = started.send(Err(e));
+                None
+            }
+        }
+    })?;
+    match starts.recv() {
+        Ok(Ok(())) => Ok(Running(thread)),
+        Ok(Err(e)) => Err(io::Error::new(e.kind(), format!("{failed}: {e}"))),
+        Err(_) => Err(io::Error::other(format!("{failed}: it ended before it began"))),
+    }
+}
+
+/// The cores that this process may use, lowest first. Containers and `CPUAffinity=` make them
+/// fewer than the host has.
+///
+/// # Errors
+/// As sched_getaffinity(2).
+pub fn cores() -> io::Result<Vec<usize>> {
+    let allowed = sched_getaffinity(None)?;
+    Ok((0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect())
+}
+
+fn pin(core: Option<usize>) -> io::Result<()> {
+    let Some(core) = core else { return Ok(()) };
+    let mut only = CpuSet::new();
+    if core < CpuSet::MAX_CPU {
+        only.set(core);
+    }
+    sched_setaffinity(None, &only).map_err(|e| {
+        let e = io::Error::from(e);
+        io::Error::new(
+            e.kind(),
+            format!("cannot stay on core {core}: {e}; ask for fewer cores, or allow it by CPUAffinity= or the container's cpuset"),
+        )
+    })
+}

@@ -1,0 +1,266 @@
+//! The counters of the accounting law, and the registry that tells them.
+//!
+//! Per branch, in bytes of frames, each span once:
+//!
+//! ```text
+//! read = shipped + dropped by rule{reason} + dead letter{reason} + in flight
+//! ```
+//!
+//! `reread` and `missed` stand beside it, per source. [`BranchCounts`] and [`SourceCounts`] are
+//! built once and hold their own clones, so a batch costs a few atomic additions and no lookup.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+};
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{
+        family::Family,
+        gauge::Gauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Metric, Registry},
+};
+
+use super::{Board, Count, Counts, Labels, labels};
+
+/// A value that goes up and down.
+pub type Level = Gauge;
+
+/// A value in seconds that goes up and down.
+pub type Seconds = Gauge<f64, AtomicU64>;
+
+/// Every counter of the agent.
+#[derive(Clone)]
+pub struct Metrics {
+    registry: Arc<Mutex<Registry>>,
+    read: Counts,
+    shipped: Counts,
+    dropped: Counts,
+    dead_letter: Counts,
+    in_flight: Family<Labels, Level>,
+    latency: Family<Labels, Histogram, fn() -> Histogram>,
+    records: Counts,
+    reread: Counts,
+    missed: Counts,
+    lag: Family<Labels, Level>,
+    lag_seconds: Family<Labels, Seconds>,
+    branches: Arc<Mutex<BTreeMap<(String, String), BranchCounts>>>,
+}
+
+/// Half a millisecond to a minute, each bucket twice the one before.
+fn latency_histogram() -> Histogram {
+    Histogram::new(exponential_buckets(0.0005, 2.0, 18))
+}
+
+impl Metrics {
+    /// All families, at zero; what components drop is counted on `board`.
+    pub fn new(board: &Board) -> Self {
+        let metrics = Self {
+            registry: Arc::default(),
+            read: Counts::default(),
+            shipped: Counts::default(),
+            dropped: Counts::default(),
+            dead_letter: Counts::default(),
+            in_flight: Family::default(),
+            latency: Family::new_with_constructor(latency_histogram),
+            records: Counts::default(),
+            reread: Counts::default(),
+            missed: Counts::default(),
+            lag: Family::default(),
+            lag_seconds: Family::default(),
+            branches: Arc::default(),
+        };
+        metrics.register("shipper_read_bytes", "Bytes of frames offered to a branch", metrics.read.clone());
+        metrics.register("shipper_shipped_bytes", "Bytes of frames of which a required message was delivered", metrics.shipped.clone());
+        metrics.register("shipper_dropped_bytes", "Bytes of frames that a rule dropped", metrics.dropped.clone());
+        metrics.register("shipper_dead_letter_bytes", "Bytes of frames that went into the dead letter", metrics.dead_letter.clone());
+        metrics.register("shipper_in_flight_bytes", "Bytes of frames read and not yet acked", metrics.in_flight.clone());
+        metrics.register("shipper_ack_latency_seconds", "From visible in the source to acked", metrics.latency.clone());
+        metrics.register("shipper_read_records", "Frames read from a source", metrics.records.clone());
+        metrics.register("shipper_reread_bytes", "Bytes read again that were read before", metrics.reread.clone());
+        metrics.register("shipper_missed_bytes", "Bytes that vanished unread or were jumped over", metrics.missed.clone());
+        metrics.register("shipper_lag_bytes", "Bytes between a source's end and its watermark", metrics.lag.clone());
+        metrics.register("shipper_lag_seconds", "Age of the oldest unacked bytes of a source", metrics.lag_seconds.clone());
+        metrics.register("shipper_dropped_messages", "Messages that a component let go on purpose", board.dropped().clone());
+        metrics
+    }
+
+    /// Adds a metric of a component's own.
+    ///
+    /// - `name`: `shipper_<noun>_<unit>`; counters get their `_total` when told.
+    pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
+        self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric);
+    }
+
+    /// The counters of one source.
+    pub fn source(&self, source: &str) -> SourceCounts {
+        let at = labels([("source", source)]);
+        SourceCounts {
+            records: self.records.get_or_create_owned(&at),
+            reread: self.reread.get_or_create_owned(&at),
+            missed: self.missed.get_or_create_owned(&at),
+            lag: self.lag.get_or_create_owned(&at),
+            lag_seconds: self.lag_seconds.get_or_create_owned(&at),
+        }
+    }
+
+    /// The counters of one branch of one source.
+    pub fn branch(&self, source: &str, branch: &str) -> BranchCounts {
+        let mut branches = self.branches.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = labels([("source", source), ("branch", branch)]);
+        let make = || BranchCounts {
+            read: self.read.get_or_create_owned(&at),
+            shipped: self.shipped.get_or_create_owned(&at),
+            dropped: Reasons::new(&self.dropped, &at),
+            dead_letter: Reasons::new(&self.dead_letter, &at),
+            in_flight: self.in_flight.get_or_create_owned(&at),
+            latency: self.latency.get_or_create_owned(&at),
+        };
+        branches.entry((source.to_owned(), branch.to_owned())).or_insert_with(make).clone()
+    }
+
+    /// Every branch so far, as (source, branch, counters): what the simulator and the page sum up.
+    pub fn branches(&self) -> Vec<(String, String, BranchCounts)> {
+        let branches = self.branches.lock().unwrap_or_else(PoisonError::into_inner);
+        branches.iter().map(|((source, branch), counts)| (source.clone(), branch.clone(), counts.clone())).collect()
+    }
+
+    /// Everything in Prometheus's text form (OpenMetrics).
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
+        // Writing into a string cannot fail.
+        let _ = encode(&mut text, &registry);
+        text
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Metrics")
+    }
+}
+
+/// Counters of one source.
+#[derive(Clone, Debug)]
+pub struct SourceCounts {
+    /// Frames.
+    pub records: Count,
+    /// Bytes read again that were read before.
+    pub reread: Count,
+    /// Bytes that vanished unread or were jumped over.
+    pub missed: Count,
+    /// Bytes between the source's end and its watermark.
+    pub lag: Level,
+    /// Age of the oldest unacked bytes.
+    pub lag_seconds: Seconds,
+}
+
+/// Counters of one branch of one source, in bytes of frames.
+#[derive(Clone, Debug)]
+pub struct BranchCounts {
+    /// Offered to the branch.
+    pub read: Count,
+    /// At least one required message was delivered, none refused.
+    pub shipped: Count,
+    /// Dropped by rule.
+    pub dropped: Reasons,
+    /// In the dead letter.
+    pub dead_letter: Reasons,
+    /// Read and not yet acked.
+    pub in_flight: Level,
+    /// Seconds from visible in the source to acked; once per batch.
+    pub latency: Histogram,
+}
+
+impl BranchCounts {
+    /// Bytes that the law leaves unexplained: 0 while nobody has forgotten to count.
+    pub fn imbalance(&self) -> i64 {
+        let signed = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+        let told = self.shipped.get() + self.dropped.total() + self.dead_letter.total();
+        signed(self.read.get()) - signed(told) - self.in_flight.get()
+    }
+}
+
+/// A count by reason. A reason's counter is looked up once and then kept.
+#[derive(Clone, Debug)]
+pub struct Reasons {
+    family: Counts,
+    at: Labels,
+    known: Arc<Mutex<Vec<(&'static str, Count)>>>,
+}
+
+impl Reasons {
+    fn new(family: &Counts, at: &Labels) -> Self {
+        Self { family: family.clone(), at: at.clone(), known: Arc::default() }
+    }
+
+    /// The counter of one reason, for keeping.
+    pub fn of(&self, reason: &'static str) -> Count {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, count)) = known.iter().find(|(name, _)| *name == reason) {
+            return count.clone();
+        }
+        let mut at = self.at.clone();
+        at.push(("reason", reason.to_owned()));
+        let count = self.family.get_or_create_owned(&at);
+        known.push((reason, count.clone()));
+        count
+    }
+
+    /// Adds to a reason; for sums of a batch, not for each record.
+    pub fn add(&self, reason: &'static str, bytes: u64) {
+        self.of(reason).inc_by(bytes);
+    }
+
+    /// The sum over all reasons.
+    pub fn total(&self) -> u64 {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, count)| count.get()).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_law_balances_and_says_by_how_much_it_does_not() {
+        let metrics = Metrics::new(&Board::default());
+        let branch = metrics.branch("alerts", "dfn");
+        branch.read.inc_by(100);
+        branch.in_flight.inc_by(100);
+        assert_eq!(branch.imbalance(), 0);
+        branch.in_flight.dec_by(90);
+        branch.shipped.inc_by(40);
+        branch.dropped.add("unwanted", 30);
+        branch.dropped.of("own_network").inc_by(10);
+        assert_eq!(branch.imbalance(), 10);
+        branch.dead_letter.add("not_json", 10);
+        assert_eq!(branch.imbalance(), 0);
+    }
+
+    #[test]
+    fn counters_of_the_same_place_are_the_same_counter() {
+        let metrics = Metrics::new(&Board::default());
+        metrics.branch("a", "b").shipped.inc_by(2);
+        metrics.branch("a", "b").dropped.add("unwanted", 3);
+        assert_eq!(metrics.branch("a", "b").shipped.get(), 2);
+        assert_eq!(metrics.branch("a", "b").imbalance(), -5, "what another clone dropped is seen");
+        let text = metrics.text();
+        assert!(text.contains("shipper_shipped_bytes_total{source=\"a\",branch=\"b\"} 2\n"), "{text}");
+        assert!(text.contains("shipper_dropped_bytes_total{source=\"a\",branch=\"b\",reason=\"unwanted\"} 3\n"), "{text}");
+        assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_a_component_lets_go_is_told() {
+        let board = Board::default();
+        let metrics = Metrics::new(&board);
+        board.enter("sinks.wazuh").dropped("too_old", 4);
+        assert!(metrics.text().contains("shipper_dropped_messages_total{component=\"sinks.wazuh\",reason=\"too_old\"} 4\n"));
+    }
+}
