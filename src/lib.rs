@@ -27,3 +27,5 @@ pub mod dead_letter;
 pub mod handlers;
 pub mod sinks;
 pub mod sources;
+
+pub mod topology;
