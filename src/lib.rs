@@ -33,3 +33,4 @@ pub mod sinks;
 pub mod sources;
 
 pub mod cli;
+pub mod topology;

@@ -77,6 +77,10 @@ pub const PREEMPT_MS: u64 = 1;
 pub const OPTIONAL_INBOX_MESSAGES: usize = 10_000;
 /// Depth of JSON that the parser accepts.
 pub const JSON_DEPTH_MAX: usize = 1024;
+/// Tables and lists inside each other in a config file; the TOML crate stops at 80 by itself.
+pub const CONFIG_DEPTH_MAX: usize = 80;
+/// Bytes of a config file; a longer one is some other file.
+pub const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// Bytes. One datagram of the Wazuh queue; the manager cuts at 65,536.
 pub const WAZUH_RECORD_BYTES: usize = 65_535;
 

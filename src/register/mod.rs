@@ -7,11 +7,12 @@
 //!
 //! Refuses to know any component: it sees names, tables and text.
 
+mod parse;
 pub mod section;
 pub mod tree;
 
 pub use section::{Errors, Field, Section, SettingsError, Type};
-pub use tree::{Node, Place, Value};
+pub use tree::{Key, Node, Place, Value};
 
 /// Declares component modules and lists their kinds, in the order written.
 ///

@@ -133,23 +133,21 @@ impl<'t> Section<'t> {
     /// Opens a section and notes every key that its table does not have.
     ///
     /// - `common`: keys that the caller itself has read from this table (`kind`, `inputs`, …).
-    pub fn open(
-        name: impl Into<String>,
-        node: &'t Node,
-        fields: &'static [Field],
-        common: &[&str],
-        errors: &'t mut Errors,
-    ) -> Self {
+    pub fn open(name: impl Into<String>, node: &'t Node, fields: &'static [Field], common: &[&str], errors: &'t mut Errors) -> Self {
         let section = Self { name: name.into(), node, fields, errors };
         let mut unknown = Vec::new();
         unknown_keys(section.node, "", fields, common, &mut unknown);
         for (place, key) in unknown {
             let known = fields.iter().map(|f| f.name).chain(common.iter().copied());
+            let file = format!("{key}_file");
             let answer = match nearest(&key, known) {
+                None if fields.iter().any(|f| f.name == file) => {
+                    format!("secrets do not stand in the config; write them to a file and set \"{file}\"")
+                }
                 Some(name) => format!("no such setting; did you mean \"{name}\"?"),
                 None => "no such setting; see `shipper list --example` for the known ones".into(),
             };
-            section.errors.add(&place, format!("{}.{key}", section.name), answer);
+            section.errors.add(&place, section.dotted(&key), answer);
         }
         section
     }
@@ -159,10 +157,14 @@ impl<'t> Section<'t> {
         self.find(name).map_or_else(|| self.node.place.clone(), |n| n.place.clone())
     }
 
+    fn dotted(&self, name: &str) -> String {
+        if self.name.is_empty() { name.to_owned() } else { format!("{}.{name}", self.name) }
+    }
+
     /// Notes that a setting is wrong; for checks that the table cannot express.
     pub fn wrong(&mut self, name: &str, what: impl Into<String>) {
         let place = self.place(name);
-        self.errors.add(&place, format!("{}.{name}", self.name), what);
+        self.errors.add(&place, self.dotted(name), what);
     }
 
     /// True if the operator wrote this setting.
@@ -312,7 +314,7 @@ impl<'t> Section<'t> {
         let Some(node) = self.find(name) else {
             if field.required {
                 let place = self.node.place.clone();
-                self.errors.add(&place, format!("{}.{name}", self.name), format!("must be set; it is a {}", field.kind));
+                self.errors.add(&place, self.dotted(name), format!("must be set; it is a {}", field.kind));
             }
             return default();
         };
@@ -320,7 +322,7 @@ impl<'t> Section<'t> {
             Some(value) => Some(value),
             None => {
                 let what = format!("{} is not a {}", node.value.shown(), field.kind);
-                self.errors.add(&node.place, format!("{}.{name}", self.name), what);
+                self.errors.add(&node.place, self.dotted(name), what);
                 default()
             }
         }
@@ -345,7 +347,9 @@ fn unknown_keys(node: &Node, prefix: &str, fields: &[Field], common: &[&str], fo
 
 /// The known name nearest to `word`, if one is near enough to be a slip of the hand.
 pub fn nearest<'n>(word: &str, known: impl Iterator<Item = &'n str>) -> Option<&'n str> {
+    // Two long words would make a large table, and are no slip of the hand.
     known
+        .filter(|name| word.len().max(name.len()) <= 64)
         .map(|name| (distance(word.as_bytes(), name.as_bytes()), name))
         .filter(|(steps, name)| *steps <= 1 + name.len().min(word.len()) / 4)
         .min()

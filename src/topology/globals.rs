@@ -1,0 +1,197 @@
+//! Settings of the agent itself, outside the components.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use crate::register::{Errors, Field, Node, Section, Type};
+
+/// Every setting outside `sources`, `handlers` and `sinks`.
+pub static GLOBALS: &[Field] = &[
+    Field::new(
+        "cores",
+        Type::Int { min: 1, max: 1024 },
+        "1",
+        "Shards: threads that read, handle and send, each pinned to one core. An idle one sleeps.",
+    ),
+    Field::new(
+        "engine",
+        Type::Choice(&["auto", "uring", "pread"]),
+        "auto",
+        "How files are read: `uring` wants a kernel that allows io_uring, `pread` works everywhere, `auto` picks `uring` where it works.",
+    ),
+    Field::optional(
+        "instance",
+        Type::Text,
+        "Name of this agent in positions and in the header `shipper-origin`; the host name where unset. Changing it makes old records look new.",
+    ),
+    Field::new(
+        "drain_for",
+        Type::Span,
+        "10s",
+        "How long a stop or reload waits for acks; what is unacked then is sent again after the start.",
+    ),
+    Field::new("state.dir", Type::Path, "/var/lib/shipper", "Directory of the checkpoint and all other state; only one agent may use it."),
+    Field::optional("dead_letter.path", Type::Path, "Directory of refused records; `dead-letter` inside the state directory where unset."),
+    Field::new("dead_letter.max_bytes", Type::Bytes, "1 GiB", "Size of the dead letter at which `dead_letter.on_full` applies."),
+    Field::new(
+        "dead_letter.on_full",
+        Type::Choice(&["stop", "drop_oldest"]),
+        "stop",
+        "A full dead letter: `stop` holds the stream until there is room, `drop_oldest` removes the oldest entries and counts them as lost.",
+    ),
+    Field::new(
+        "log.level",
+        Type::Choice(&["error", "warn", "info", "debug", "trace"]),
+        "info",
+        "Least severe lines that are written; `SHIPPER_LOG` overrides it.",
+    ),
+    Field::new("log.format", Type::Choice(&["text", "json"]), "text", "One line of text or one JSON object an event."),
+    Field::optional("log.path", Type::Path, "File that log lines are appended to; standard error where unset. SIGHUP opens it anew."),
+    Field::new("log.stats_every", Type::Span, "60s", "How often a line of statistics is logged; \"0\" is never."),
+    Field::optional(
+        "api.listen",
+        Type::Text,
+        "Where /metrics and /health answer: a loopback address such as \"127.0.0.1:9600\", or \"unix:/run/shipper/api.sock\". Off where unset.",
+    ),
+    Field::new(
+        "health.stall_after",
+        Type::Span,
+        "60s",
+        "A stream that has unread bytes and no progress for this long is reported as stalled.",
+    ),
+];
+
+/// Settings of the agent itself, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Globals {
+    pub cores: usize,
+    pub engine: Engine,
+    pub instance: String,
+    pub drain_for: Duration,
+    pub state_dir: PathBuf,
+    pub dead_letter: DeadLetterSettings,
+    pub log: LogSettings,
+    /// Where the HTTP face listens; `None` is nowhere.
+    pub api: Option<Listen>,
+    pub stall_after: Duration,
+}
+
+/// The engine that is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Engine {
+    /// `Uring` where it works.
+    Auto,
+    Uring,
+    Pread,
+}
+
+/// Settings of the dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetterSettings {
+    /// Directory.
+    pub path: PathBuf,
+    pub max_bytes: u64,
+    pub on_full: OnFull,
+}
+
+/// What a full dead letter does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFull {
+    /// Hold the stream.
+    Stop,
+    /// Lose the oldest entries, counted.
+    DropOldest,
+}
+
+/// Settings of the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogSettings {
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: &'static str,
+    pub format: LogFormat,
+    /// Standard error where `None`.
+    pub path: Option<PathBuf>,
+    /// Zero is never.
+    pub stats_every: Duration,
+}
+
+/// How a log line looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// Where the HTTP face listens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// A loopback address.
+    Tcp(SocketAddr),
+    /// The path of a unix socket.
+    Unix(PathBuf),
+}
+
+impl Globals {
+    /// Reads them from the top of the tree; wrong ones are noted and their default stands in.
+    ///
+    /// - `host`: the instance's name where none is set.
+    pub fn read(tree: &Node, host: &str, errors: &mut Errors) -> Self {
+        let mut section = Section::open("", tree, GLOBALS, &["sources", "handlers", "sinks"], errors);
+        let state_dir = section.path("state.dir");
+        let instance = section.opt_text("instance").unwrap_or_else(|| host.to_owned());
+        if instance.is_empty() || instance.contains('/') {
+            section.wrong("instance", "must not be empty nor contain \"/\"; give this agent a name");
+        }
+        Self {
+            cores: usize::try_from(section.int("cores")).unwrap_or(1),
+            engine: match section.choice("engine") {
+                "uring" => Engine::Uring,
+                "pread" => Engine::Pread,
+                _ => Engine::Auto,
+            },
+            instance,
+            drain_for: section.span("drain_for"),
+            dead_letter: DeadLetterSettings {
+                path: section.opt_path("dead_letter.path").unwrap_or_else(|| state_dir.join("dead-letter")),
+                max_bytes: section.bytes("dead_letter.max_bytes"),
+                on_full: if section.choice("dead_letter.on_full") == "drop_oldest" { OnFull::DropOldest } else { OnFull::Stop },
+            },
+            log: LogSettings {
+                level: section.choice("log.level"),
+                format: if section.choice("log.format") == "json" { LogFormat::Json } else { LogFormat::Text },
+                path: section.opt_path("log.path"),
+                stats_every: section.span("log.stats_every"),
+            },
+            api: listen(&mut section),
+            stall_after: section.span("health.stall_after"),
+            state_dir,
+        }
+    }
+}
+
+fn listen(section: &mut Section<'_>) -> Option<Listen> {
+    let text = section.opt_text("api.listen")?;
+    if let Some(path) = text.strip_prefix("unix:") {
+        if path.starts_with('/') {
+            return Some(Listen::Unix(PathBuf::from(path)));
+        }
+        section.wrong("api.listen", "the path of a unix socket must be absolute; write \"unix:/run/shipper/api.sock\"");
+        return None;
+    }
+    match text.parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Some(Listen::Tcp(address)),
+        Ok(address) => {
+            let what = format!(
+                "{address} can be reached from outside, and TLS and keys are not available in this build; use \"127.0.0.1:{}\" or \"unix:/run/shipper/api.sock\"",
+                address.port()
+            );
+            section.wrong("api.listen", what);
+            None
+        }
+        Err(_) => {
+            section.wrong("api.listen", "is no address and port; write \"127.0.0.1:9600\" or \"unix:/run/shipper/api.sock\"");
+            None
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! The graph: what the operator wrote → what we will run.
+//!
+//! [`Config`] is the config as written, every setting read against its table and every error
+//! kept; [`Plan`] is the checked graph. Nothing is opened on the way: a plan costs no I/O.
+//!
+//! Start at [`Plan::build`].
+
+pub mod config;
+pub mod globals;
+pub mod plan;
+
+pub use config::{Config, ConfigError, Flag, Host};
+pub use globals::{DeadLetterSettings, Engine, Globals, Listen, LogFormat, LogSettings, OnFull};
+pub use plan::{HandlerPlan, OutputPlan, Plan, SinkPlan, SourcePlan};
