@@ -22,6 +22,8 @@ pub mod ring;
 pub mod alert;
 pub mod batch;
 
+pub mod net;
+
 pub mod handlers;
 pub mod sinks;
 pub mod sources;
