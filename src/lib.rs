@@ -28,6 +28,8 @@ pub mod checkpoint;
 pub mod dead_letter;
 pub mod synth;
 
+pub mod net;
+
 pub mod handlers;
 pub mod sinks;
 pub mod sources;
