@@ -7,6 +7,8 @@
 
 pub mod config;
 pub mod globals;
+pub mod handle;
+pub mod home;
 pub mod plan;
 
 pub use config::{Config, ConfigError, Flag, Host};
