@@ -18,6 +18,8 @@ use crate::{
 };
 
 crate::register! { Kind:
+    wazuh::Wazuh,
+    file::File,
     stdin::Stdin,
 }
 
@@ -36,7 +38,10 @@ pub trait Kind: Sync {
 /// What the config asks for, checked.
 pub trait Spec: Send + Sync + fmt::Debug {
     /// One running source.
-    fn build(&self, name: &str) -> Box<dyn Source>;
+    ///
+    /// - `name`: as in the config.
+    /// - `instance`: the agent's name in stream addresses.
+    fn build(&self, name: &str, instance: &str) -> Box<dyn Source>;
 }
 
 /// A running source.
@@ -49,6 +54,8 @@ pub trait Source {
 pub trait Admit {
     /// True once the source should stop reading: the agent drains.
     fn is_closed(&self) -> bool;
+    /// Waits until the source should stop reading.
+    fn closed(&self) -> LocalFuture<'_, ()>;
     /// What the checkpoint holds of a stream; `None` on its first run.
     fn resume(&self, stream: &str) -> Option<Row>;
     /// What the checkpoint holds of every stream of this source.
@@ -106,7 +113,7 @@ pub enum ChunkKind {
 /// What ends a source.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// Can never work with these settings on this host.
-    #[error("source {source_name}: {what}")]
-    Settings { source_name: String, what: String },
+    /// What the checkpoint says cannot be true of what is there.
+    #[error("source {name}: {what}")]
+    Resume { name: String, what: String },
 }

@@ -147,8 +147,10 @@ pub struct SourceHome {
     /// Raised when credits came back.
     credit: Signal,
     closed: Cell<bool>,
-    /// Answers being applied: what is waited for at drain.
+    /// Raised when answers were applied: what a drain waits for.
     idle: Signal,
+    /// Raised when a row may have changed.
+    changed: Signal,
 }
 
 struct Stream {
@@ -199,6 +201,7 @@ impl SourceHome {
             credit: Signal::default(),
             closed: Cell::new(false),
             idle: Signal::default(),
+            changed: Signal::default(),
         })
     }
 
@@ -229,6 +232,15 @@ impl SourceHome {
         }
     }
 
+    /// Tells the saver how far the streams are, some times a second and only when they move.
+    pub async fn publish_now_and_then(self: Rc<Self>) {
+        loop {
+            self.changed.wait().await;
+            self.publish();
+            self.on.sleep(std::time::Duration::from_millis(limits::CHECKPOINT_EVERY_MS / 4)).await;
+        }
+    }
+
     /// Applies every answer that has come.
     pub fn settle_all(&self) {
         let mut any = false;
@@ -240,7 +252,7 @@ impl SourceHome {
             }
         }
         if any {
-            self.publish();
+            self.changed.raise();
             self.credit.raise();
             self.idle.raise();
         }
@@ -535,7 +547,7 @@ impl SourceHome {
     }
 
     /// Writes the rows of streams that changed into the shared table.
-    fn publish(&self) {
+    pub fn publish(&self) {
         let setup = self.setup.borrow();
         for stream in self.streams.borrow_mut().iter_mut().filter(|s| s.dirty) {
             stream.dirty = false;
@@ -582,6 +594,15 @@ impl Stream {
 impl Admit for SourceHome {
     fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+
+    fn closed(&self) -> LocalFuture<'_, ()> {
+        Box::pin(async {
+            let signal = self.setup.borrow().closed.clone();
+            while !self.closed.get() {
+                signal.wait().await;
+            }
+        })
     }
 
     fn resume(&self, stream: &str) -> Option<Row> {
@@ -646,6 +667,10 @@ impl Admit for SourceHome {
                 if batches < limits::CREDIT_BATCHES && (bytes == 0 || bytes + wanted <= limits::CREDIT_BYTES) {
                     break;
                 }
+                // A chunk that is not admitted is read again at the next start.
+                if self.closed.get() {
+                    return;
+                }
                 self.credit.wait().await;
             }
             let from: Vec<u64> = {
@@ -655,7 +680,7 @@ impl Admit for SourceHome {
             let (received, rung) = (chunk.received, chunk.rung);
             let (handled, at) = self.setup.borrow_mut().desk.handle(chunk, &from);
             self.admit(number, handled, at, received, rung);
-            self.publish();
+            self.changed.raise();
         })
     }
 

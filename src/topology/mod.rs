@@ -10,6 +10,7 @@ pub mod globals;
 pub mod handle;
 pub mod home;
 pub mod plan;
+pub mod run;
 
 pub use config::{Config, ConfigError, Flag, Host};
 pub use globals::{DeadLetterSettings, Engine, Globals, Listen, LogFormat, LogSettings, OnFull};
