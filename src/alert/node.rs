@@ -79,6 +79,36 @@ impl<'a> Doc<'a> {
     }
 }
 
+impl Doc<'_> {
+    /// Where the text of a node ends: behind its last scalar, and as many closing brackets as
+    /// are open between the two.
+    fn end(&self, of: u32) -> usize {
+        let mut at = of;
+        let mut open = 0;
+        loop {
+            let (len, step) = match self.node(at) {
+                TapeNode::Object { len, .. } => (len, 1),
+                TapeNode::Array { len, .. } => (len, 0),
+                _ => break,
+            };
+            open += 1;
+            if len == 0 {
+                break;
+            }
+            let mut last = at + 1 + step;
+            for _ in 1..len {
+                last = self.after(last) + step;
+            }
+            at = last;
+        }
+        let mut end = token_end(self.text, self.place(at));
+        for _ in 0..open {
+            end = skip_blanks(self.text, end) + 1;
+        }
+        end.min(self.text.len())
+    }
+}
+
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -220,13 +250,8 @@ impl<'t> Node<'t> {
     /// The bytes that say this value: from the frame, or from its mended copy where it had to be
     /// mended. Always UTF-8.
     pub fn raw(self) -> &'t [u8] {
-        let text = self.doc.text;
         let start = self.doc.place(self.at);
-        let end = match self.kind() {
-            Kind::Object | Kind::Array => container_end(text, start),
-            _ => token_end(text, start),
-        };
-        text.get(start..end).unwrap_or_default()
+        self.doc.text.get(start..self.doc.end(self.at)).unwrap_or_default()
     }
 
     /// The value as text: a string's characters, a number's own text, `true`, `false`, an array's
@@ -403,30 +428,6 @@ fn next_token(text: &[u8], from: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     let between = |b: &u8| matches!(b, b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n');
     at + rest.iter().position(|b| !between(b)).unwrap_or(rest.len())
-}
-
-/// The end of the array or object whose bracket stands at `from`.
-fn container_end(text: &[u8], from: usize) -> usize {
-    let mut depth = 0_usize;
-    let mut at = from;
-    while let Some(byte) = text.get(at) {
-        match byte {
-            b'"' => {
-                at = string_end(text, at);
-                continue;
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return at + 1;
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    text.len()
 }
 
 /// Counts of one frame fit 32 bits: simd-json itself takes no longer input.
