@@ -135,7 +135,7 @@ impl Form {
         let description = text(root.path(&["shipper", "description"]));
         let at = text(root.get("timestamp"));
         match kind {
-            "error" => return self.error(w, &description),
+            "error" => self.error(w, &description),
             "recovered" => self.plain(w, &description, root.path(&["shipper", "held"]).and_then(Node::as_u64)),
             _ => {
                 let what = if kind == "reconnect" { "reconnect" } else { "startup" };
