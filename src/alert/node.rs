@@ -357,16 +357,22 @@ enum Repeats {
     Some(Vec<Option<u32>>),
 }
 
-/// Members up to which comparing each with each is cheaper than sorting.
-const FEW: usize = 48;
+/// Members up to which marks are cheaper than sorting.
+const FEW: usize = 64;
 
 impl Repeats {
     fn of(object: Node<'_>) -> Self {
         if object.len() <= FEW {
-            let mut rest = object.members();
+            // A name is compared with those before it only where its mark was set by one of them.
+            let mut marks = [0_u64; 16];
             let mut any = false;
-            while let Some((name, _)) = rest.next() {
-                any |= rest.clone().any(|(other, _)| other == name);
+            for (n, (name, _)) in object.members().enumerate() {
+                let mark = mark(name);
+                let Some(word) = marks.get_mut(mark >> 6) else { continue };
+                if *word & 1 << (mark & 63) != 0 {
+                    any |= object.members().take(n).any(|(other, _)| other == name);
+                }
+                *word |= 1 << (mark & 63);
             }
             if !any {
                 return Repeats::None;
@@ -388,6 +394,16 @@ impl Repeats {
         }
         Repeats::Some(last)
     }
+}
+
+/// A number below 1024 for a name, different for most names that differ.
+fn mark(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let byte = |n: usize| bytes.get(n).copied().map_or(0, u32::from);
+    let len = bytes.len();
+    let mixed = [byte(0), byte(len / 2), byte(len.wrapping_sub(2)), byte(len.wrapping_sub(1))];
+    let hash = mixed.iter().fold(narrow(len), |hash, byte| (hash ^ byte).wrapping_mul(0x9e37_79b1).rotate_left(9));
+    (hash >> 22) as usize
 }
 
 /// The next place that is no blank of JSON.

@@ -6,23 +6,48 @@
 use super::{Common, write_or_null};
 use crate::alert::{Node, json_body};
 
-/// Members of `data.win.system` that the XML holds, in its order.
-const NAMES: [&str; 14] = [
-    "providerName",
-    "providerGuid",
-    "eventID",
-    "version",
-    "level",
-    "task",
-    "opcode",
-    "keywords",
-    "systemTime",
-    "eventRecordID",
-    "processID",
-    "threadID",
-    "channel",
-    "computer",
-];
+/// Members of `data.win.system` that the XML holds.
+#[derive(Clone, Copy)]
+enum Name {
+    ProviderName,
+    ProviderGuid,
+    EventId,
+    Version,
+    Level,
+    Task,
+    Opcode,
+    Keywords,
+    SystemTime,
+    EventRecordId,
+    ProcessId,
+    ThreadId,
+    Channel,
+    Computer,
+}
+
+impl Name {
+    const COUNT: usize = Name::Computer as usize + 1;
+
+    fn of(key: &str) -> Option<Self> {
+        Some(match key {
+            "providerName" => Name::ProviderName,
+            "providerGuid" => Name::ProviderGuid,
+            "eventID" => Name::EventId,
+            "version" => Name::Version,
+            "level" => Name::Level,
+            "task" => Name::Task,
+            "opcode" => Name::Opcode,
+            "keywords" => Name::Keywords,
+            "systemTime" => Name::SystemTime,
+            "eventRecordID" => Name::EventRecordId,
+            "processID" => Name::ProcessId,
+            "threadID" => Name::ThreadId,
+            "channel" => Name::Channel,
+            "computer" => Name::Computer,
+            _ => return None,
+        })
+    }
+}
 
 /// Events of logons, which may come without an address; it is then written as `-`.
 const WITH_ADDRESS: &[&str] = &["4625", "4768", "4771"];
@@ -31,14 +56,14 @@ const EVENT_LOG: &str = "http://manifests.microsoft.com/win/2004/08/windows/even
 
 /// The members of `data.win.system`, found in one pass.
 pub(super) struct System<'t> {
-    found: [Option<Node<'t>>; NAMES.len()],
+    found: [Option<Node<'t>>; Name::COUNT],
 }
 
 impl<'t> System<'t> {
     pub(super) fn of(system: Node<'t>) -> Self {
-        let mut found = [None; NAMES.len()];
-        for (name, value) in system.members() {
-            if let Some(slot) = NAMES.iter().position(|known| *known == name).and_then(|n| found.get_mut(n)) {
+        let mut found = [None; Name::COUNT];
+        for (key, value) in system.members() {
+            if let Some(slot) = Name::of(key).and_then(|name| found.get_mut(name as usize)) {
                 *slot = Some(value);
             }
         }
@@ -46,17 +71,16 @@ impl<'t> System<'t> {
     }
 
     /// The value of a member that is there and not null.
-    fn get(&self, name: &str) -> Option<Node<'t>> {
-        let n = NAMES.iter().position(|known| *known == name)?;
-        self.found.get(n).copied().flatten().filter(|value| !value.is_null())
+    fn get(&self, name: Name) -> Option<Node<'t>> {
+        self.found.get(name as usize).copied().flatten().filter(|value| !value.is_null())
     }
 
     pub(super) fn event_id(&self) -> Option<Node<'t>> {
-        self.get("eventID")
+        self.get(Name::EventId)
     }
 
     pub(super) fn time(&self) -> Option<Node<'t>> {
-        self.get("systemTime")
+        self.get(Name::SystemTime)
     }
 }
 
@@ -109,40 +133,42 @@ pub(super) fn write(w: &mut Vec<u8>, common: &Common<'_>, system: &System<'_>, e
 }
 
 fn event(w: &mut Vec<u8>, system: &System<'_>, event_id: &str, parts: &Parts<'_>) {
-    markup(w, "<Event xmlns=\"http://schemas.microsoft.com/win/2004/08/events/event\"><System><Provider");
-    for (name, key) in [(" Name=\"", "providerName"), (" Guid=\"", "providerGuid")] {
+    markup(w, r#"<Event xmlns=\"http://schemas.microsoft.com/win/2004/08/events/event\"><System><Provider"#);
+    for (name, key) in [(r#" Name=\""#, Name::ProviderName), (r#" Guid=\""#, Name::ProviderGuid)] {
         if let Some(value) = system.get(key) {
             markup(w, name);
             attribute(w, &value.text());
-            markup(w, "\"");
+            markup(w, r#"\""#);
         }
     }
     markup(w, " />");
     element(w, "EventID", event_id);
-    for (name, key) in [("Version", "version"), ("Level", "level"), ("Task", "task"), ("Opcode", "opcode"), ("Keywords", "keywords")] {
+    for (name, key) in
+        [("Version", Name::Version), ("Level", Name::Level), ("Task", Name::Task), ("Opcode", Name::Opcode), ("Keywords", Name::Keywords)]
+    {
         element(w, name, &super::text(system.get(key)));
     }
     markup(w, "<TimeCreated");
     if let Some(time) = system.time() {
-        markup(w, " SystemTime=\"");
+        markup(w, r#" SystemTime=\""#);
         attribute(w, &time.text());
-        markup(w, "\"");
+        markup(w, r#"\""#);
     }
     markup(w, " />");
-    element(w, "EventRecordID", &super::text(system.get("eventRecordID")));
-    markup(w, "<Correlation /><Execution ProcessID=\"");
-    attribute(w, &super::text(system.get("processID")));
-    markup(w, "\" ThreadID=\"");
-    attribute(w, &super::text(system.get("threadID")));
-    markup(w, "\" />");
-    element(w, "Channel", &super::text(system.get("channel")));
-    element(w, "Computer", &super::text(system.get("computer")));
+    element(w, "EventRecordID", &super::text(system.get(Name::EventRecordId)));
+    markup(w, r#"<Correlation /><Execution ProcessID=\""#);
+    attribute(w, &super::text(system.get(Name::ProcessId)));
+    markup(w, r#"\" ThreadID=\""#);
+    attribute(w, &super::text(system.get(Name::ThreadId)));
+    markup(w, r#"\" />"#);
+    element(w, "Channel", &super::text(system.get(Name::Channel)));
+    element(w, "Computer", &super::text(system.get(Name::Computer)));
     markup(w, "<Security /></System>");
     match parts {
         Parts::Shutdown => {
-            markup(w, "<UserData><ServiceShutdown xmlns=\"");
+            markup(w, r#"<UserData><ServiceShutdown xmlns=\""#);
             markup(w, EVENT_LOG);
-            markup(w, "\" /></UserData>");
+            markup(w, r#"\" /></UserData>"#);
         }
         Parts::Cleared(None) | Parts::Incomplete => {}
         Parts::Cleared(Some(who)) => cleared(w, *who),
@@ -152,12 +178,12 @@ fn event(w: &mut Vec<u8>, system: &System<'_>, event_id: &str, parts: &Parts<'_>
 }
 
 fn cleared(w: &mut Vec<u8>, who: Node<'_>) {
-    markup(w, "<UserData><LogFileCleared xmlns=\"");
+    markup(w, r#"<UserData><LogFileCleared xmlns=\""#);
     markup(w, EVENT_LOG);
     if who.is_empty() {
-        return markup(w, "\" /></UserData>");
+        return markup(w, r#"\" /></UserData>"#);
     }
-    markup(w, "\">");
+    markup(w, r#"\">"#);
     for (key, value) in who.distinct() {
         element(w, &element_name(key), &value.text());
     }
@@ -172,7 +198,7 @@ fn event_data(w: &mut Vec<u8>, data: Node<'_>, with_address: bool) {
     }
     markup(w, "<EventData>");
     for (key, value) in data.distinct() {
-        markup(w, "<Data Name=\"");
+        markup(w, r#"<Data Name=\""#);
         let mut letters = key.chars();
         if let Some(first) = letters.next() {
             let mut buffer = [0; 4];
@@ -183,17 +209,17 @@ fn event_data(w: &mut Vec<u8>, data: Node<'_>, with_address: bool) {
         attribute(w, letters.as_str());
         let value = value.text();
         if value.is_empty() {
-            markup(w, "\" />");
+            markup(w, r#"\" />"#);
         } else {
-            markup(w, "\">");
+            markup(w, r#"\">"#);
             content(w, &value);
             markup(w, "</Data>");
         }
     }
     for (name, _) in added.iter().filter(|(_, add)| *add) {
-        markup(w, "<Data Name=\"");
+        markup(w, r#"<Data Name=\""#);
         markup(w, name);
-        markup(w, "\">-</Data>");
+        markup(w, r#"\">-</Data>"#);
     }
     markup(w, "</EventData>");
 }
@@ -238,9 +264,9 @@ fn element(w: &mut Vec<u8>, name: &str, text: &str) {
     markup(w, ">");
 }
 
-/// Appends markup of ours, escaped for JSON alone.
+/// Appends markup of ours, which is written here as JSON has it: `\"` for a quote.
 fn markup(w: &mut Vec<u8>, xml: &str) {
-    json_body(w, xml);
+    w.extend_from_slice(xml.as_bytes());
 }
 
 /// Appends text between tags.
@@ -253,25 +279,27 @@ fn attribute(w: &mut Vec<u8>, text: &str) {
     escaped::<true>(w, text);
 }
 
-/// Bytes that neither XML nor JSON wants escaped.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = 0x20;
-    while byte < 0x80 {
-        #[allow(clippy::indexing_slicing, reason = "a constant table, filled when it is compiled")]
-        {
-            plain[byte] = !matches!(byte as u8, b'"' | b'\\' | b'&' | b'<' | b'>');
-        }
-        byte += 1;
-    }
-    plain
-};
+/// True for a byte that XML or JSON wants escaped.
+fn is_special(byte: u8) -> bool {
+    !(0x20..0x80).contains(&byte) | (byte == b'"') | (byte == b'\\') | (byte == b'&') | (byte == b'<') | (byte == b'>')
+}
+
+/// Bytes up to the first special one; sixteen are looked at in a few vector instructions.
+fn plain_run(bytes: &[u8]) -> usize {
+    let (chunks, tail) = bytes.as_chunks::<16>();
+    let whole = chunks.iter().position(|chunk| chunk.iter().fold(false, |found, byte| found | is_special(*byte)));
+    let (from, rest) = match whole.and_then(|n| chunks.get(n).map(|chunk| (n, &chunk[..]))) {
+        Some((n, chunk)) => (n * 16, chunk),
+        None => (chunks.len() * 16, tail),
+    };
+    from + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
+}
 
 /// Escapes for XML, and the outcome for JSON, in one pass.
 fn escaped<const ATTRIBUTE: bool>(w: &mut Vec<u8>, text: &str) {
     let mut rest = text;
     loop {
-        let run = rest.bytes().position(|b| !PLAIN.get(usize::from(b)).copied().unwrap_or_default()).unwrap_or(rest.len());
+        let run = plain_run(rest.as_bytes());
         let (plain, special) = rest.split_at_checked(run).unwrap_or((rest, ""));
         w.extend_from_slice(plain.as_bytes());
         let mut chars = special.chars();
