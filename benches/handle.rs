@@ -3,6 +3,12 @@
 use divan::{Bencher, counter::BytesCount};
 use shipper::{
     alert::Parser,
+    batch::{Draft, DraftPool, Place},
+    handlers::{self, Record},
+    io::Slab,
+    limits,
+    position::{Origin, Position},
+    register::{Errors, Node, Section},
     synth::{Mix, Synth},
 };
 use simd_json::{Buffers, Tape};
@@ -58,6 +64,50 @@ fn parse(bencher: Bencher<'_, '_>, mix: &str) {
     bencher.counter(total(&lines)).bench_local(move || {
         for line in &lines {
             assert!(parser.alert(line).root().is_ok());
+        }
+    });
+}
+
+/// The same lines as slabs, each with the places of its frames.
+fn slabs(lines: &[Vec<u8>]) -> Vec<(Vec<u8>, Vec<Place>)> {
+    let mut slabs = vec![(Vec::new(), Vec::new())];
+    for line in lines {
+        if slabs.last().is_some_and(|(bytes, _)| bytes.len() + line.len() >= limits::SLAB_BYTES) {
+            slabs.push((Vec::new(), Vec::new()));
+        }
+        let (bytes, places) = slabs.last_mut().expect("one was just pushed");
+        places.push(Place { start: bytes.len() as u32, len: line.len() as u32 + 1 });
+        bytes.extend_from_slice(line);
+        bytes.push(b'\n');
+    }
+    slabs
+}
+
+/// Ours: `dfn` with both outputs wired and the probe off, into batches.
+#[divan::bench(args = MIXES)]
+fn dfn(bencher: Bencher<'_, '_>, mix: &str) {
+    let lines = lines(mix);
+    let slabs = slabs(&lines);
+    let kind = handlers::ALL.iter().find(|kind| kind.name() == "dfn").expect("the kind is registered");
+    let mut errors = Errors::default();
+    let spec = kind.parse(&mut Section::open("handlers.dfn", &Node::parse_scalar("{}"), kind.fields(), &[], &mut errors));
+    assert!(errors.is_empty(), "{errors}");
+    let mut handler = spec.build();
+    let mut parser = Parser::new();
+    let pool = DraftPool::new(slabs.len());
+    let drafts = || -> Vec<(Draft, &[Place])> {
+        slabs.iter().map(|(bytes, places)| (pool.draft(Slab::from_bytes(bytes.clone())), &places[..])).collect()
+    };
+    bencher.counter(total(&lines)).with_inputs(drafts).bench_local_values(|drafts| {
+        for (mut draft, places) in drafts {
+            for place in places {
+                let origin = Origin { stream: "mgr-1/alerts/2026-03-14/000", offset: u64::from(place.start), len: Some(place.len) };
+                let (bytes, mut out) = draft.outbox(*place, 0, &[Some(0), Some(1)], origin);
+                let frame = &bytes[..bytes.len() - 1];
+                let record = Record { frame, origin, received: 0, own: false };
+                divan::black_box(handler.handle(&record, &mut parser.alert(frame), &mut out));
+            }
+            divan::black_box(draft.finish(0, Position::Count(1), 0));
         }
     });
 }

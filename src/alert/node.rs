@@ -79,6 +79,36 @@ impl<'a> Doc<'a> {
     }
 }
 
+impl Doc<'_> {
+    /// Where the text of a node ends: behind its last scalar, and as many closing brackets as
+    /// are open between the two.
+    fn end(&self, of: u32) -> usize {
+        let mut at = of;
+        let mut open = 0;
+        loop {
+            let (len, step) = match self.node(at) {
+                TapeNode::Object { len, .. } => (len, 1),
+                TapeNode::Array { len, .. } => (len, 0),
+                _ => break,
+            };
+            open += 1;
+            if len == 0 {
+                break;
+            }
+            let mut last = at + 1 + step;
+            for _ in 1..len {
+                last = self.after(last) + step;
+            }
+            at = last;
+        }
+        let mut end = token_end(self.text, self.place(at));
+        for _ in 0..open {
+            end = skip_blanks(self.text, end) + 1;
+        }
+        end.min(self.text.len())
+    }
+}
+
 /// What a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -220,13 +250,8 @@ impl<'t> Node<'t> {
     /// The bytes that say this value: from the frame, or from its mended copy where it had to be
     /// mended. Always UTF-8.
     pub fn raw(self) -> &'t [u8] {
-        let text = self.doc.text;
         let start = self.doc.place(self.at);
-        let end = match self.kind() {
-            Kind::Object | Kind::Array => container_end(text, start),
-            _ => token_end(text, start),
-        };
-        text.get(start..end).unwrap_or_default()
+        self.doc.text.get(start..self.doc.end(self.at)).unwrap_or_default()
     }
 
     /// The value as text: a string's characters, a number's own text, `true`, `false`, an array's
@@ -332,16 +357,22 @@ enum Repeats {
     Some(Vec<Option<u32>>),
 }
 
-/// Members up to which comparing each with each is cheaper than sorting.
-const FEW: usize = 48;
+/// Members up to which marks are cheaper than sorting.
+const FEW: usize = 64;
 
 impl Repeats {
     fn of(object: Node<'_>) -> Self {
         if object.len() <= FEW {
-            let mut rest = object.members();
+            // A name is compared with those before it only where its mark was set by one of them.
+            let mut marks = [0_u64; 16];
             let mut any = false;
-            while let Some((name, _)) = rest.next() {
-                any |= rest.clone().any(|(other, _)| other == name);
+            for (n, (name, _)) in object.members().enumerate() {
+                let mark = mark(name);
+                let Some(word) = marks.get_mut(mark >> 6) else { continue };
+                if *word & 1 << (mark & 63) != 0 {
+                    any |= object.members().take(n).any(|(other, _)| other == name);
+                }
+                *word |= 1 << (mark & 63);
             }
             if !any {
                 return Repeats::None;
@@ -363,6 +394,16 @@ impl Repeats {
         }
         Repeats::Some(last)
     }
+}
+
+/// A number below 1024 for a name, different for most names that differ.
+fn mark(name: &str) -> usize {
+    let bytes = name.as_bytes();
+    let byte = |n: usize| bytes.get(n).copied().map_or(0, u32::from);
+    let len = bytes.len();
+    let mixed = [byte(0), byte(len / 2), byte(len.wrapping_sub(2)), byte(len.wrapping_sub(1))];
+    let hash = mixed.iter().fold(narrow(len), |hash, byte| (hash ^ byte).wrapping_mul(0x9e37_79b1).rotate_left(9));
+    (hash >> 22) as usize
 }
 
 /// The next place that is no blank of JSON.
@@ -403,30 +444,6 @@ fn next_token(text: &[u8], from: usize) -> usize {
     let rest = text.get(at..).unwrap_or_default();
     let between = |b: &u8| matches!(b, b',' | b':' | b'}' | b']' | b' ' | b'\t' | b'\r' | b'\n');
     at + rest.iter().position(|b| !between(b)).unwrap_or(rest.len())
-}
-
-/// The end of the array or object whose bracket stands at `from`.
-fn container_end(text: &[u8], from: usize) -> usize {
-    let mut depth = 0_usize;
-    let mut at = from;
-    while let Some(byte) = text.get(at) {
-        match byte {
-            b'"' => {
-                at = string_end(text, at);
-                continue;
-            }
-            b'{' | b'[' => depth += 1,
-            b'}' | b']' => {
-                depth = depth.saturating_sub(1);
-                if depth == 0 {
-                    return at + 1;
-                }
-            }
-            _ => {}
-        }
-        at += 1;
-    }
-    text.len()
 }
 
 /// Counts of one frame fit 32 bits: simd-json itself takes no longer input.

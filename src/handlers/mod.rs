@@ -18,6 +18,7 @@ use crate::{
 
 crate::register! { Kind:
     forward::Forward,
+    dfn::Dfn,
 }
 
 /// What exists: a kind of handler.

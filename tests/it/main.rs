@@ -1,3 +1,4 @@
 //! What needs the whole crate, in one binary.
 
 mod engines;
+mod vectors_dfn;
