@@ -143,7 +143,7 @@ pub enum Found<'s> {
     Entry {
         /// Bytes from the start of the segment.
         offset: u64,
-        header: Header,
+        header: Box<Header>,
         bytes: &'s [u8],
     },
     /// Bytes `from..to` fit no entry, and entries follow: the disk damaged them.
@@ -188,7 +188,7 @@ impl<'s> Iterator for Entries<'s> {
 }
 
 /// The entry at `at` and where it ends; `None` if there is no whole one.
-fn entry_at(segment: &[u8], at: usize) -> Option<(Header, &[u8], usize)> {
+fn entry_at(segment: &[u8], at: usize) -> Option<(Box<Header>, &[u8], usize)> {
     let rest = segment.get(at..)?;
     let (frame, rest) = rest.split_at_checked(FRAME_BYTES)?;
     let number = |at: usize| Some(u32::from_le_bytes(frame.get(at..at + 4)?.try_into().ok()?));
@@ -268,7 +268,7 @@ mod tests {
         let (bytes, _) = segment(&[b"one", b"", &[0, 255, 10]]);
         assert_eq!(bodies(&bytes), [Ok(b"one".to_vec()), Ok(vec![]), Ok(vec![0, 255, 10])]);
         let Some(Found::Entry { header, .. }) = entries(&bytes).next() else { panic!() };
-        assert_eq!(header, entry(b"").header);
+        assert_eq!(*header, entry(b"").header);
     }
 
     #[test]

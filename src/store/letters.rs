@@ -35,8 +35,10 @@ struct Tail {
     number: u32,
     /// Bytes that are whole entries and, but for a fresh start, durable.
     len: u64,
-    /// True until the segment's name is durable.
+    /// True until the segment's name is durable: nothing in it was ever answered.
     fresh: bool,
+    /// True after a failed call: there may be more in the file than `len`.
+    unclean: bool,
 }
 
 #[derive(Debug)]
@@ -105,7 +107,8 @@ impl Letters {
         let mut buffer = Vec::new();
         dead_letter::append(&mut buffer, 0, first);
         self.make_room(disk, buffer.len() as u64)?;
-        let tail = self.current();
+        let tail = self.current(disk)?;
+        let path = self.path(tail.number);
         let room = self.options.dead_letter_bytes_max.saturating_sub(self.bytes());
 
         buffer.clear();
@@ -123,65 +126,54 @@ impl Letters {
             }
         }
 
-        let path = self.path(tail.number);
-        if let Err(error) = disk.append(&path, &buffer) {
-            self.after_failed_append(disk, tail, &path);
-            return Err(failed("write", &path, &error));
-        }
-        let synced = disk.sync(&path).and_then(|()| if tail.fresh { disk.sync_dir(&self.dir) } else { Ok(()) });
-        if let Err(error) = synced {
-            self.after_failed_sync(disk, tail, &path);
-            return Err(failed("fsync", &path, &error));
+        let appended = disk.append(&path, &buffer);
+        let written = appended.is_ok();
+        let durable = appended.and_then(|()| disk.sync(&path)).and_then(|()| if tail.fresh { disk.sync_dir(&self.dir) } else { Ok(()) });
+        if let Err(error) = durable {
+            self.tail = Some(Tail { unclean: true, ..tail });
+            if written && !tail.fresh {
+                // After a failed fsync the kernel may hold pages as clean that never reached the
+                // disk, and a second fsync would say all is well. Nothing since the last good one
+                // is believed, and the segment is never appended to again. It is cut so that a
+                // reader does not meet the same entries twice; it may, if that fails too.
+                let _ = disk.truncate(&path, tail.len);
+                self.seal();
+            }
+            return Err(failed(if written { "fsync" } else { "write" }, &path, &error));
         }
         self.tail = Some(Tail { len: tail.len + buffer.len() as u64, fresh: false, ..tail });
         done.extend(self.waiting.drain(..taken).map(|(_, tag)| Done::Kept { tag }));
         Ok(())
     }
 
-    /// The segment to append to; a new one if there is none or it is long enough.
-    fn current(&mut self) -> Tail {
-        match self.tail {
+    /// The segment to append to, clean; a new one if there is none or it is long enough.
+    fn current(&mut self, disk: &dyn Disk) -> Result<Tail, String> {
+        let mut tail = match self.tail {
             Some(tail) if tail.len < self.options.segment_bytes => tail,
             _ => {
                 self.seal();
-                let tail = Tail { number: self.next, len: 0, fresh: true };
+                let tail = Tail { number: self.next, len: 0, fresh: true, unclean: false };
                 self.next = self.next.wrapping_add(1);
-                self.tail = Some(tail);
                 tail
             }
+        };
+        self.tail = Some(tail);
+        if tail.unclean {
+            let path = self.path(tail.number);
+            // A fresh one is made anew, under the same number: so a disk that keeps failing does
+            // not fill with segments. In an older one no fsync has failed; cutting is enough.
+            let cleaned = if tail.fresh { disk.remove(&path).or_else(absent_is_fine) } else { disk.truncate(&path, tail.len) };
+            cleaned.map_err(|error| failed("clean up", &path, &error))?;
+            tail.unclean = false;
+            self.tail = Some(tail);
         }
+        Ok(tail)
     }
 
     fn seal(&mut self) {
         if let Some(tail) = self.tail.take() {
             self.sealed.push_back((tail.number, tail.len));
         }
-    }
-
-    /// Part of the buffer may be in the file. Nothing was fsynced, so cutting it off is enough.
-    fn after_failed_append(&mut self, disk: &dyn Disk, tail: Tail, path: &Path) {
-        // An append may also have failed before it made the file.
-        let cut = if tail.fresh { disk.remove(path).or_else(absent_is_fine) } else { disk.truncate(path, tail.len) };
-        if cut.is_err() {
-            self.seal();
-        }
-    }
-
-    /// After a failed fsync the kernel may hold pages as clean that never reached the disk, and a
-    /// second fsync would say so. Nothing since the last good one is believed, and the segment is
-    /// never appended to again.
-    fn after_failed_sync(&mut self, disk: &dyn Disk, tail: Tail, path: &Path) {
-        if tail.fresh {
-            // Nothing in it was ever answered. A new file under the same number starts clean, and
-            // a disk that keeps failing does not fill with segments.
-            if disk.remove(path).or_else(absent_is_fine).is_ok() {
-                return;
-            }
-        } else {
-            // Cut off so that a reader does not meet the same entries twice; it may if this fails.
-            let _ = disk.truncate(path, tail.len);
-        }
-        self.seal();
     }
 
     fn make_room(&mut self, disk: &dyn Disk, need: u64) -> Result<(), String> {
@@ -279,7 +271,7 @@ impl Letters {
             return;
         }
         self.sealed.pop_back();
-        self.tail = Some(Tail { number, len: end, fresh: end == 0 });
+        self.tail = Some(Tail { number, len: end, fresh: end == 0, unclean: false });
     }
 
     fn path(&self, number: u32) -> PathBuf {

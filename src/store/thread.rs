@@ -136,6 +136,10 @@ impl Running {
             if closed {
                 return;
             }
+            if self.mailbox.is_closed() {
+                // The close may have come while more was waited for, which took its signal.
+                continue;
+            }
             let patience = (self.writer.waiting() > 0).then(|| Duration::from_millis(limits::STORE_RETRY_MS));
             self.wait(patience.map(|span| self.clock.mono() + nanos(span)));
         }
