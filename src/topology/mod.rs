@@ -12,3 +12,6 @@ pub mod plan;
 pub use config::{Config, ConfigError, Flag, Host};
 pub use globals::{DeadLetterSettings, Engine, Globals, Listen, LogFormat, LogSettings, OnFull};
 pub use plan::{HandlerPlan, OutputPlan, Plan, SinkPlan, SourcePlan};
+
+#[cfg(test)]
+mod tests;
