@@ -33,11 +33,8 @@ const MAGIC: [u8; 4] = [0xD1, b'L', 0xE7, b'1'];
 /// Bytes before the header.
 const FRAME_BYTES: usize = 20;
 
-/// Bytes. A header is a few names and an error text, cut by [`Header::cut`] to fit.
-const HEADER_BYTES_MAX: u32 = 64 << 10;
-
-/// Bytes. Of a detail only this much is kept: it may quote what a peer said.
-const DETAIL_BYTES_MAX: usize = 4 << 10;
+/// Bytes. Of each text in a header only this much is kept: a detail may quote what a peer said.
+const TEXT_BYTES_MAX: usize = 4 << 10;
 
 /// What was refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -76,15 +73,26 @@ pub struct Header {
 }
 
 impl Header {
-    /// Shortens the detail to what an entry may hold.
+    /// Shortens every text to what an entry may hold.
     fn cut(&self) -> Self {
-        let mut header = self.clone();
-        if header.detail.len() > DETAIL_BYTES_MAX {
-            let end = (0..=DETAIL_BYTES_MAX).rev().find(|end| header.detail.is_char_boundary(*end)).unwrap_or(0);
-            header.detail.truncate(end);
-            header.detail.push('…');
+        Self {
+            kind: self.kind,
+            origin: cut(&self.origin),
+            branch: cut(&self.branch),
+            output: self.output.as_deref().map(cut),
+            sink: self.sink.as_deref().map(cut),
+            key: self.key.as_deref().map(cut),
+            reason: cut(&self.reason),
+            detail: cut(&self.detail),
+            time: cut(&self.time),
         }
-        header
+    }
+}
+
+fn cut(text: &str) -> String {
+    match text.char_indices().find(|(at, c)| at + c.len_utf8() > TEXT_BYTES_MAX) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
     }
 }
 
@@ -95,36 +103,27 @@ pub struct Entry {
     pub bytes: Vec<u8>,
 }
 
-/// Why an entry cannot be written down.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EntryError {
-    /// A name in the header is absurdly long, or the bytes are 4 GiB and more: our own mistake.
-    #[error("a dead letter's header has {header} bytes and its body {body}; this is a defect of shipper")]
-    TooLong { header: usize, body: usize },
-}
-
 /// Appends an entry to `segment`.
+///
+/// Names and details beyond 4 KiB are cut. Refused bytes are at most a few MiB, being part of
+/// one batch; what cannot be framed (4 GiB) would be cut too.
 ///
 /// - `base`: the offset in the file at which `segment` will be appended; the entry's checksum
 ///   covers its place.
-///
-/// # Errors
-/// [`EntryError::TooLong`]; `segment` is then as before.
-pub fn append(segment: &mut Vec<u8>, base: u64, entry: &Entry) -> Result<(), EntryError> {
+pub fn append(segment: &mut Vec<u8>, base: u64, entry: &Entry) {
     // A struct of strings always serialises; an empty header would show as damage, not as a loss.
     let header = serde_json::to_vec(&entry.header.cut()).unwrap_or_default();
-    let too_long = EntryError::TooLong { header: header.len(), body: entry.bytes.len() };
-    let header_len = u32::try_from(header.len()).ok().filter(|len| *len <= HEADER_BYTES_MAX).ok_or(too_long)?;
-    let body_len = u32::try_from(entry.bytes.len()).map_err(|_| too_long)?;
+    let header_len = u32::try_from(header.len()).unwrap_or(0);
+    let body_len = u32::try_from(entry.bytes.len()).unwrap_or(u32::MAX);
+    let body = entry.bytes.get(..body_len as usize).unwrap_or(&entry.bytes);
     let place = place_crc(base + segment.len() as u64, header_len, body_len);
     segment.extend_from_slice(&MAGIC);
     segment.extend_from_slice(&header_len.to_le_bytes());
     segment.extend_from_slice(&body_len.to_le_bytes());
     segment.extend_from_slice(&place.to_le_bytes());
-    segment.extend_from_slice(&content_crc(&header, &entry.bytes).to_le_bytes());
+    segment.extend_from_slice(&content_crc(&header, body).to_le_bytes());
     segment.extend_from_slice(&header);
-    segment.extend_from_slice(&entry.bytes);
-    Ok(())
+    segment.extend_from_slice(body);
 }
 
 fn place_crc(offset: u64, header_len: u32, body_len: u32) -> u32 {
@@ -248,7 +247,7 @@ mod tests {
         let mut starts = Vec::new();
         for body in bodies {
             starts.push(bytes.len());
-            append(&mut bytes, 0, &entry(body)).unwrap();
+            append(&mut bytes, 0, &entry(body));
         }
         starts.push(bytes.len());
         (bytes, starts)
@@ -312,11 +311,11 @@ mod tests {
     #[test]
     fn a_long_detail_is_cut_between_characters() {
         let mut long = entry(b"x");
-        long.header.detail = "é".repeat(DETAIL_BYTES_MAX);
+        long.header.detail = "é".repeat(TEXT_BYTES_MAX);
         let mut bytes = Vec::new();
-        append(&mut bytes, 0, &long).unwrap();
+        append(&mut bytes, 0, &long);
         let Some(Found::Entry { header, .. }) = entries(&bytes).next() else { panic!() };
-        assert_eq!(header.detail.len(), DETAIL_BYTES_MAX + '…'.len_utf8());
+        assert_eq!(header.detail.len(), TEXT_BYTES_MAX + '…'.len_utf8());
     }
 
     #[test]

@@ -18,14 +18,21 @@ pub mod register;
 
 pub mod io;
 pub mod ring;
+pub mod store;
 
 pub mod alert;
 pub mod batch;
+pub mod framing;
+pub mod ledger;
 pub mod checkpoint;
 pub mod dead_letter;
+pub mod synth;
+
+pub mod net;
 
 pub mod handlers;
 pub mod sinks;
 pub mod sources;
 
+pub mod cli;
 pub mod topology;

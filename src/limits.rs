@@ -39,6 +39,10 @@ pub const RUNG_BYTES: usize = 4 << 10;
 pub const RUNGS_MAX: usize = 48;
 /// Bytes at the start of a file that its fingerprint covers.
 pub const FINGERPRINT_BYTES: usize = 1024;
+/// Jobs waiting for the store thread: refused messages of all batches in flight, each a pointer.
+pub const STORE_JOBS: usize = 16 << 10;
+/// Milliseconds between two tries of the store thread while the disk or the dead letter is full.
+pub const STORE_RETRY_MS: u64 = 1000;
 /// Bytes. A dead-letter segment; a new one is begun beyond it.
 pub const DEAD_LETTER_SEGMENT_BYTES: u64 = 16 << 20;
 /// Bytes. Default of `dead_letter.max_bytes`.
@@ -57,6 +61,18 @@ pub const HOLD_RETRY_MS: u64 = 30_000;
 pub const COLD_BACKLOG_BYTES: u64 = 256 << 20;
 /// Cold reads in flight, each of one slab (measured: no worse than any other depth from 4 on).
 pub const COLD_READS: usize = 8;
+/// Bytes of one cold read of the `pread` engine, which has one in flight at a time, as `dd` has.
+pub const COLD_BLOCK_BYTES: usize = 1 << 20;
+/// Blocks that one executor holds or reads ahead for all its cold files together.
+pub const COLD_BLOCKS_AHEAD: usize = 16;
+/// Bytes that a `uring` executor pins for cold reads, three times over (once for each of its
+/// rings): room for all blocks ahead.
+pub const COLD_PINNED_BYTES: usize = COLD_BLOCKS_AHEAD * SLAB_BYTES;
+/// Bytes that any other `uring` executor pins, three times over: the least that glommio takes.
+pub const PINNED_BYTES_MIN: usize = 64 << 10;
+/// Milliseconds after which a busy `uring` executor looks at its ring and timers again. glommio's
+/// own 100 would delay an ack by as much while a shard parses a backlog.
+pub const PREEMPT_MS: u64 = 1;
 /// Messages waiting for a sink that is not required; the oldest goes first, counted.
 pub const OPTIONAL_INBOX_MESSAGES: usize = 10_000;
 /// Depth of JSON that the parser accepts.
@@ -69,6 +85,8 @@ pub const CONFIG_BYTES_MAX: u64 = 4 << 20;
 pub const WAZUH_RECORD_BYTES: usize = 65_535;
 
 const _: () = assert!(SLAB_BYTES.is_power_of_two());
+const _: () = assert!(COLD_READS <= COLD_BLOCKS_AHEAD, "one file alone may have all its reads in flight");
+const _: () = assert!(COLD_BLOCK_BYTES.is_power_of_two(), "cold reads are aligned by their own size");
 const _: () = assert!(RUNG_BYTES <= SLAB_BYTES, "a rung is computed from one slab and its head-room");
 const _: () = assert!(CREDIT_BYTES >= 2 * FRAME_BYTES_MAX as u64, "two of the longest frames must fit");
 const _: () = assert!(CREDIT_BATCHES >= 2, "reading and sending must overlap");

@@ -2,15 +2,17 @@
 //! the hot read.
 
 use std::{
-    fs, io,
-    os::fd::{AsFd, OwnedFd},
+    fs,
+    io::{self, IoSliceMut},
+    num::NonZeroU64,
+    os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
 };
 
 use rustix::{
     buffer::spare_capacity,
-    fs::{AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, StatxTimestamp, makedev},
-    io::Errno,
+    fs::{Advice, AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, StatxTimestamp, makedev},
+    io::{Errno, ReadWriteFlags},
 };
 
 use super::Stat;
@@ -22,6 +24,20 @@ use super::Stat;
 pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     Ok(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
+}
+
+/// Opens once more, with O_DIRECT, what `fd` has open, whatever its name leads to by now.
+///
+/// # Errors
+/// EINVAL where the file system has no O_DIRECT; as open(2) where /proc is not mounted.
+pub(super) fn reopen_direct(fd: impl AsFd) -> io::Result<OwnedFd> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::DIRECT;
+    Ok(rustix::io::retry_on_intr(|| rustix::fs::open(by_number(&fd), flags, Mode::empty()))?)
+}
+
+/// A name that leads to what `fd` has open and to nothing else.
+pub(super) fn by_number(fd: impl AsFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))
 }
 
 /// Identity and size of an open file.
@@ -101,3 +117,39 @@ pub(super) fn read_at(fd: impl AsFd, offset: u64, len: usize, bytes: &mut Vec<u8
     bytes.truncate(before + count);
     Ok(count)
 }
+
+/// Reads as [`read_at`], but only what is in the page cache already.
+///
+/// # Errors
+/// `WouldBlock` if the first byte is not; `Unsupported` where the file system cannot tell.
+pub(super) fn read_cached(fd: impl AsFd, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let before = bytes.len();
+    // This call wants a buffer that is filled already, so zero no more than can be read: a tail
+    // asks for a whole slab and gets one line.
+    let size = stat_of(&fd)?.size;
+    let there = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).max(TAIL_BYTES);
+    bytes.resize(before + len.min(there), 0);
+    let read = rustix::io::retry_on_intr(|| {
+        rustix::io::preadv2(&fd, &mut [IoSliceMut::new(&mut bytes[before..])], offset, ReadWriteFlags::NOWAIT)
+    });
+    bytes.truncate(before + read.unwrap_or(0));
+    Ok(read?)
+}
+
+/// Reads as [`read_at`], and drops from the page cache what was read.
+pub(super) fn read_behind(fd: impl AsFd, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<usize> {
+    let count = read_at(&fd, offset, len, bytes)?;
+    drop_behind(fd, offset, count);
+    Ok(count)
+}
+
+/// Drops from the page cache what was read cold all the same.
+pub(super) fn drop_behind(fd: impl AsFd, offset: u64, count: usize) {
+    if let Some(len) = NonZeroU64::new(count as u64) {
+        // Advice that is not taken costs others some cache, no more.
+        let _ = rustix::fs::fadvise(&fd, offset, Some(len), Advice::DontNeed);
+    }
+}
+
+/// Bytes looked for beyond the end that a file had a moment ago.
+const TAIL_BYTES: usize = 4096;

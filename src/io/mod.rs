@@ -19,12 +19,19 @@ use std::{
 
 use crate::clock::Clock;
 
+mod ahead;
+mod facts;
 mod host;
 mod pread;
+pub mod probe;
+pub mod disk;
 pub mod slab;
 mod start;
+mod uring;
 pub mod watch;
 
+pub use facts::facts;
+pub use probe::{Asked, choose};
 pub use slab::{Slab, SlabPool};
 pub use start::{Engine, Running, Setup, cores, spawn};
 pub use watch::{Subscription, Watcher};
@@ -158,6 +165,13 @@ pub trait Disk: Send {
     /// # Errors
     /// As opendir(3).
     fn list(&self, dir: &Path) -> io::Result<Vec<PathBuf>>;
+    /// Bytes of a file.
+    ///
+    /// # Errors
+    /// As stat(2).
+    fn len(&self, path: &Path) -> io::Result<u64> {
+        self.read(path).map(|bytes| bytes.len() as u64)
+    }
     /// Makes a folder (mode 0700) and those above it.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use std::{
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::{Io, LocalFuture, SlabPool, Watcher, pread};
+use super::{Io, LocalFuture, SlabPool, Watcher, pread, uring};
 use crate::clock::SystemClock;
 
 /// How a thread runs tasks and reads files.
@@ -87,7 +87,7 @@ pub fn spawn<T: Send + 'static>(
     let thread = thread::Builder::new().name(name).spawn(move || {
         let begun = || started.send(Ok(())).unwrap_or(());
         let ran = pin(setup.core).and_then(|()| match engine {
-            Engine::Uring if !setup.network => Err(io::Error::new(io::ErrorKind::Unsupported, "this build has no uring engine yet")),
+            Engine::Uring if !setup.network => uring::run(setup, begun, body),
             _ => pread::run(setup, begun, body),
         });
         match ran {

@@ -18,7 +18,7 @@ use std::{
 };
 
 use atomic_waker::AtomicWaker;
-use crossbeam::queue::ArrayQueue;
+use crossbeam::queue::{ArrayQueue, SegQueue};
 
 /// A bounded queue between threads.
 pub struct Ring<T>(ArrayQueue<T>);
@@ -157,5 +157,37 @@ impl<T> Mailbox<T> {
     /// Waits for the next push, close or nudge.
     pub async fn changed(&self) {
         self.signal.wait().await;
+    }
+}
+
+/// Answers on their way home: a queue that cannot be full, since each item answers one that was
+/// counted when it was sent. One task waits, any thread pushes.
+#[derive(Debug, Default)]
+pub struct Returns<T> {
+    queue: SegQueue<T>,
+    signal: Signal,
+}
+
+impl<T> Returns<T> {
+    /// An empty queue.
+    pub fn new() -> Self {
+        Self { queue: SegQueue::new(), signal: Signal::default() }
+    }
+    /// Hands an answer over and wakes the reader.
+    pub fn push(&self, item: T) {
+        self.queue.push(item);
+        self.signal.raise();
+    }
+    /// The oldest answer, without waiting.
+    pub fn try_pop(&self) -> Option<T> {
+        self.queue.pop()
+    }
+    /// Waits for the next push or nudge.
+    pub async fn changed(&self) {
+        self.signal.wait().await;
+    }
+    /// Wakes the reader without an answer.
+    pub fn nudge(&self) {
+        self.signal.raise();
     }
 }

@@ -6,15 +6,20 @@
 //!
 //! Adding one is one file and one line in [`ALL`].
 
-use std::{fmt, rc::Rc};
+use std::{fmt, rc::Rc, sync::Arc};
 
 use crate::{
-    io::{Io, LocalFuture},
+    checkpoint::{Row, SegmentRow},
+    clock::Nanos,
+    io::{Io, LocalFuture, Slab},
     metrics::Standing,
+    position::Position,
     register::{Field, Section},
 };
 
 crate::register! { Kind:
+    wazuh::Wazuh,
+    file::File,
     stdin::Stdin,
 }
 
@@ -33,7 +38,10 @@ pub trait Kind: Sync {
 /// What the config asks for, checked.
 pub trait Spec: Send + Sync + fmt::Debug {
     /// One running source.
-    fn build(&self, name: &str) -> Box<dyn Source>;
+    ///
+    /// - `name`: as in the config.
+    /// - `instance`: the agent's name in stream addresses.
+    fn build(&self, name: &str, instance: &str) -> Box<dyn Source>;
 }
 
 /// A running source.
@@ -44,14 +52,68 @@ pub trait Source {
 
 /// The way into the topology, one per source.
 pub trait Admit {
-    /// True once the source should stop reading.
+    /// True once the source should stop reading: the agent drains.
     fn is_closed(&self) -> bool;
+    /// Waits until the source should stop reading.
+    fn closed(&self) -> LocalFuture<'_, ()>;
+    /// What the checkpoint holds of a stream; `None` on its first run.
+    fn resume(&self, stream: &str) -> Option<Row>;
+    /// What the checkpoint holds of every stream of this source.
+    fn rows(&self) -> Vec<Row>;
+    /// Makes a stream known, with where its branches begin, before its first chunk.
+    fn open(&self, stream: &str, start: Position);
+    /// Says what is known of a file of the stream; the same segment and incarnation replaces.
+    fn segment(&self, stream: &str, row: SegmentRow);
+    /// Hands bytes in, in the order of the stream; waits for credits.
+    fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, ()>;
+    /// Tells how far the reader is behind, in bytes.
+    fn lag(&self, bytes: u64);
+    /// Counts bytes that vanished unread.
+    fn missed(&self, bytes: u64);
+}
+
+/// Whole frames of one stream, on their way in.
+#[derive(Debug)]
+pub struct Chunk {
+    pub slab: Slab,
+    pub at: At,
+    pub kind: ChunkKind,
+    /// Wall time at which the bytes were seen, nanoseconds since 1970.
+    pub received: Nanos,
+    /// True for the agent's own events.
+    pub own: bool,
+    /// Checksum of the bytes before the chunk's end, if it is a place to resume from.
+    pub rung: Option<u32>,
+}
+
+/// Where a chunk lies.
+#[derive(Clone, Debug)]
+pub enum At {
+    /// In a file: its first byte.
+    File {
+        /// Text of the origin before the offset.
+        origin: Arc<str>,
+        segment: u32,
+        incarnation: u16,
+        offset: u64,
+    },
+    /// Numbered records: the first one's number.
+    Count { origin: Arc<str>, first: u64 },
+}
+
+/// What a chunk holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChunkKind {
+    /// Whole lines.
+    Lines,
+    /// One frame that can be no record: a lost tail, a line beyond the limit. The reason.
+    Broken(&'static str),
 }
 
 /// What ends a source.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
-    /// Can never work with these settings on this host.
-    #[error("source {source_name}: {what}")]
-    Settings { source_name: String, what: String },
+    /// What the checkpoint says cannot be true of what is there.
+    #[error("source {name}: {what}")]
+    Resume { name: String, what: String },
 }

@@ -7,7 +7,10 @@
 
 pub mod config;
 pub mod globals;
+pub mod handle;
+pub mod home;
 pub mod plan;
+pub mod run;
 
 pub use config::{Config, ConfigError, Flag, Host};
 pub use globals::{DeadLetterSettings, Engine, Globals, Listen, LogFormat, LogSettings, OnFull};

@@ -4,9 +4,12 @@
 //! bytes are in the page cache. The read is made on the shard's own thread, since handing it to
 //! another would cost more than it takes.
 //!
+//! Cold reads go through [`cold`], so that the disk is waited for elsewhere.
+//!
 //! Nothing here waits for a descriptor but tokio's own sockets, and those only on the edge.
 
 use std::{
+    cell::{Cell, OnceCell},
     future::ready,
     io,
     os::fd::OwnedFd,
@@ -19,11 +22,18 @@ use std::{
 
 use tokio::{runtime::Builder, task::LocalSet};
 
-use super::{Executor, File, Io, LocalFuture, Setup, Slab, SlabPool, Stat, Subscription, Watch, Watcher, host, watch};
+use super::{
+    Executor, File, Io, LocalFuture, Setup, Slab, SlabPool, Stat, Subscription, Watch, Watcher,
+    ahead::{Ahead, Budget},
+    host, watch,
+};
 use crate::{
     clock::{Clock, SystemClock},
+    limits,
     ring::Signal,
 };
+
+mod cold;
 
 /// Runs `body` on this thread until its future ends. Calls `begun` once the executor is there.
 pub(super) fn run<T>(setup: Setup, begun: impl FnOnce(), body: impl FnOnce(Rc<dyn Io>) -> LocalFuture<'static, T>) -> io::Result<T> {
@@ -35,7 +45,14 @@ pub(super) fn run<T>(setup: Setup, begun: impl FnOnce(), body: impl FnOnce(Rc<dy
     let runtime = builder.build()?;
     let tasks = LocalSet::new();
     let broken = Arc::new(Signal::default());
-    let engine: Rc<dyn Io> = Rc::new(Pread { clock: setup.clock, slabs: setup.slabs, watcher: setup.watcher, broken: broken.clone() });
+    let engine: Rc<dyn Io> = Rc::new(Pread {
+        clock: setup.clock,
+        slabs: setup.slabs,
+        watcher: setup.watcher,
+        broken: broken.clone(),
+        cold: Rc::default(),
+        budget: Budget::new(limits::COLD_BLOCKS_AHEAD),
+    });
     begun();
     let outcome = runtime.block_on(tasks.run_until(async move {
         let body = body(engine);
@@ -48,12 +65,18 @@ pub(super) fn run<T>(setup: Setup, begun: impl FnOnce(), body: impl FnOnce(Rc<dy
     Ok(outcome)
 }
 
+/// One block being used up, one read, one waiting.
+const COLD_DEPTH: usize = 3;
+
 struct Pread {
     clock: SystemClock,
     slabs: SlabPool,
     watcher: Watcher,
     /// Raised by a task that panics: tokio would swallow it, and the thread would go on without.
     broken: Arc<Signal>,
+    /// Started by the first cold read.
+    cold: Rc<OnceCell<Option<cold::Reader>>>,
+    budget: Budget,
 }
 
 struct Alarm(Arc<Signal>);
@@ -92,7 +115,13 @@ impl Executor for Pread {
 
 impl Io for Pread {
     fn open(&self, path: &Path) -> io::Result<Rc<dyn File>> {
-        Ok(Rc::new(Open { fd: host::open(path)? }))
+        Ok(Rc::new(Open {
+            fd: host::open(path)?,
+            reader: self.cold.clone(),
+            cold: OnceCell::new(),
+            refused: Cell::new(false),
+            ahead: Ahead::new(limits::COLD_BLOCK_BYTES, COLD_DEPTH, self.budget.clone()),
+        }))
     }
 
     fn stat(&self, path: &Path) -> io::Result<Stat> {
@@ -118,12 +147,49 @@ impl Io for Pread {
 
 struct Open {
     fd: OwnedFd,
+    reader: Rc<OnceCell<Option<cold::Reader>>>,
+    /// `None` where the file cannot be read past the page cache.
+    cold: OnceCell<Option<cold::Cold>>,
+    refused: Cell<bool>,
+    ahead: Ahead,
+}
+
+impl Open {
+    /// How the file is read cold, if it can be.
+    fn cold(&self) -> Option<&cold::Cold> {
+        let cold = self.cold.get_or_init(|| {
+            let reader = self.reader.get_or_init(|| {
+                cold::Reader::start()
+                    .inspect_err(|e| tracing::warn!("cannot start the thread for cold reads: {e}; they go through the page cache"))
+                    .ok()
+            });
+            Some(cold::Cold { fd: Arc::new(host::reopen_direct(&self.fd).ok()?), reader: reader.clone()? })
+        });
+        cold.as_ref().filter(|_| !self.refused.get())
+    }
 }
 
 impl File for Open {
-    fn read_at(&self, offset: u64, len: usize, _cold: bool, mut slab: Slab) -> LocalFuture<'_, (Slab, io::Result<usize>)> {
-        let read = host::read_at(&self.fd, offset, len, &mut slab.bytes);
-        Box::pin(ready((slab, read)))
+    fn read_at(&self, offset: u64, len: usize, cold: bool, mut slab: Slab) -> LocalFuture<'_, (Slab, io::Result<usize>)> {
+        if !cold {
+            self.ahead.clear();
+            let read = host::read_at(&self.fd, offset, len, &mut slab.bytes);
+            return Box::pin(ready((slab, read)));
+        }
+        Box::pin(async move {
+            if let Some(blocks) = self.cold() {
+                let before = slab.bytes.len();
+                match self.ahead.read(blocks, offset, len, &mut slab.bytes).await {
+                    Ok(count) => return (slab, Ok(count)),
+                    // Some file systems take the flag and refuse the read; a broken disk answers
+                    // the same again below.
+                    Err(_) => self.refused.set(true),
+                }
+                slab.bytes.truncate(before);
+            }
+            let read = host::read_behind(&self.fd, offset, len, &mut slab.bytes);
+            (slab, read)
+        })
     }
 
     fn stat(&self) -> io::Result<Stat> {

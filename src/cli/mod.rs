@@ -1,0 +1,3 @@
+//! The commands; one file a command.
+
+pub mod scratch;

@@ -1,0 +1,210 @@
+//! What a Kafka error means: for the message it hit, and for the operator. Pure tables.
+//!
+//! | fate | the sender |
+//! |---|---|
+//! | retry | sends it again, soon |
+//! | hold | stops, tries again every half minute, says why; never the dead letter |
+//! | refused | proves it alone, then hands it to the dead letter |
+//! | renew | starts a new producer and sends again what is unanswered |
+//! | abort | is wrong itself: the agent ends and resumes from the checkpoint |
+
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::metrics::State;
+
+/// What becomes of a message that was not delivered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// The other side is away or busy.
+    Retry,
+    /// Configuration or credential is refused.
+    Hold,
+    /// The record itself is wrong, or one that was sent together with it.
+    Refused,
+    /// The producer has lost its place; a new one must send again.
+    Renew,
+    /// We are wrong.
+    Abort,
+}
+
+/// A fate and the reason in an operator's words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub fate: Fate,
+    /// What failed, and the remedy after `;`.
+    pub text: String,
+}
+
+/// Every error that a delivery report or a send may bring, and what it means.
+///
+/// What is not listed is retried: losing time is better than losing a record, and the text shows it.
+pub const FATES: &[(Code, Fate, &str)] = &[
+    // Too large, or not a record that this topic takes.
+    (Code::MessageSizeTooLarge, Fate::Refused, "larger than the topic takes; raise max.message.bytes of the topic"),
+    (Code::MessageBatchTooLarge, Fate::Refused, "larger than the topic's segment takes; raise segment.bytes of the topic"),
+    (Code::InvalidMessage, Fate::Refused, "the broker calls it corrupt or lacking a key; a compacted topic needs keys"),
+    (Code::InvalidMessageSize, Fate::Refused, "the broker calls its size invalid; see the broker's log"),
+    (Code::InvalidRecord, Fate::Refused, "the broker's validation refuses it; see the broker's log"),
+    (Code::InvalidTimestamp, Fate::Refused, "its time is outside what the topic takes; see message.timestamp.before.max.ms of the topic"),
+    (Code::PolicyViolation, Fate::Refused, "a policy of the broker refuses it; see the broker's log"),
+    (Code::BadMessage, Fate::Refused, "the client cannot encode it"),
+    // Only a person can mend these.
+    (Code::TopicAuthorizationFailed, Fate::Hold, "not authorised to write; grant Write and Describe on the topic to this user"),
+    (Code::ClusterAuthorizationFailed, Fate::Hold, "not authorised to use an idempotent producer; grant Write on the topic, or IdempotentWrite on the cluster for brokers before 2.8"),
+    (Code::TransactionalIdAuthorizationFailed, Fate::Hold, "not authorised to use the transactional id; grant Write on it to this user"),
+    (Code::UnknownTopicOrPartition, Fate::Hold, "the topic does not exist, or this user may not see it; create it or correct its name"),
+    (Code::UnknownTopic, Fate::Hold, "the topic does not exist, or this user may not see it; create it or correct its name"),
+    (Code::UnknownTopicId, Fate::Hold, "the topic was deleted; create it again or correct its name"),
+    (Code::UnknownPartition, Fate::Hold, "the topic has no such partition; see its number of partitions"),
+    (Code::InvalidTopic, Fate::Hold, "the broker calls the topic's name invalid; correct it"),
+    (Code::Authentication, Fate::Hold, "the broker refuses the credentials; see sasl.* and tls.*"),
+    (Code::SaslAuthenticationFailed, Fate::Hold, "the broker refuses the credentials; see sasl.*"),
+    (Code::UnsupportedSASLMechanism, Fate::Hold, "the broker does not know the mechanism; see sasl.mechanism"),
+    (Code::SSL, Fate::Hold, "TLS failed; see tls.*"),
+    (Code::InvalidRequiredAcks, Fate::Hold, "the broker refuses acks=all; see its configuration"),
+    (Code::UnsupportedCompressionType, Fate::Hold, "the topic does not take this compression; see compression"),
+    (Code::UnsupportedForMessageFormat, Fate::Hold, "the topic's message format is too old for headers; raise it on the broker"),
+    (Code::UnsupportedVersion, Fate::Hold, "the broker is too old for an idempotent producer; it must be 0.11 or later"),
+    (Code::UnsupportedFeature, Fate::Hold, "the broker is too old for an idempotent producer; it must be 0.11 or later"),
+    (Code::SecurityDisabled, Fate::Hold, "security is switched off on the broker; see its configuration"),
+    // The broker is away, busy or moving.
+    (Code::BrokerTransportFailure, Fate::Retry, "the connection broke"),
+    (Code::AllBrokersDown, Fate::Retry, "no broker answers"),
+    (Code::Resolve, Fate::Retry, "the broker's name cannot be resolved"),
+    (Code::MessageTimedOut, Fate::Retry, "no answer in time"),
+    (Code::OperationTimedOut, Fate::Retry, "no answer in time"),
+    (Code::TimedOutQueue, Fate::Retry, "no answer in time"),
+    (Code::RequestTimedOut, Fate::Retry, "the broker did not answer in time"),
+    (Code::ISRInsufficient, Fate::Retry, "too few replicas are in sync"),
+    (Code::NotEnoughReplicas, Fate::Retry, "too few replicas are in sync"),
+    (Code::NotEnoughReplicasAfterAppend, Fate::Retry, "too few replicas are in sync"),
+    (Code::LeaderNotAvailable, Fate::Retry, "the partition has no leader"),
+    (Code::NotLeaderForPartition, Fate::Retry, "the partition's leader moved"),
+    (Code::BrokerNotAvailable, Fate::Retry, "the broker is not available"),
+    (Code::ReplicaNotAvailable, Fate::Retry, "a replica is not available"),
+    (Code::NetworkException, Fate::Retry, "the connection broke"),
+    (Code::KafkaStorageError, Fate::Retry, "the broker's disk failed"),
+    (Code::FencedLeaderEpoch, Fate::Retry, "the partition's leader moved"),
+    (Code::UnknownLeaderEpoch, Fate::Retry, "the partition's leader moved"),
+    (Code::ThrottlingQuotaExceeded, Fate::Retry, "the broker throttles this client"),
+    (Code::CoordinatorNotAvailable, Fate::Retry, "the coordinator is not available"),
+    (Code::CoordinatorLoadInProgress, Fate::Retry, "the coordinator is loading"),
+    (Code::NotCoordinator, Fate::Retry, "the coordinator moved"),
+    (Code::WaitCache, Fate::Retry, "metadata is being asked for"),
+    (Code::Retry, Fate::Retry, "to be tried again"),
+    (Code::QueueFull, Fate::Retry, "the client's queue is full"),
+    (Code::BrokerDestroy, Fate::Retry, "the connection was closed"),
+    (Code::DestroyBroker, Fate::Retry, "the connection was closed"),
+    // The idempotent producer lost its place.
+    (Code::Fatal, Fate::Renew, "the producer failed for good"),
+    (Code::Fenced, Fate::Renew, "another producer took this one's place"),
+    (Code::ProducerFenced, Fate::Renew, "another producer took this one's place"),
+    (Code::OutOfOrderSequenceNumber, Fate::Renew, "the broker lost the order of this producer"),
+    (Code::DuplicateSequenceNumber, Fate::Renew, "the broker lost the order of this producer"),
+    (Code::InvalidProducerEpoch, Fate::Renew, "the broker no longer knows this producer"),
+    (Code::InvalidProducerIdMapping, Fate::Renew, "the broker no longer knows this producer"),
+    (Code::UnknownProducerId, Fate::Renew, "the broker no longer knows this producer"),
+    (Code::GaplessGuarantee, Fate::Renew, "the order could not be kept"),
+    (Code::Inconsistent, Fate::Renew, "the producer's state is inconsistent"),
+    (Code::PurgeQueue, Fate::Renew, "given up by the client"),
+    (Code::PurgeInflight, Fate::Renew, "given up by the client"),
+    // We called it wrongly.
+    (Code::InvalidArgument, Fate::Abort, "the client was called with a wrong argument"),
+    (Code::State, Fate::Abort, "the client was called in a wrong state"),
+    (Code::Conflict, Fate::Abort, "the client was called with a wrong argument"),
+    (Code::NotImplemented, Fate::Abort, "the client was called for what it does not have"),
+    (Code::InvalidType, Fate::Abort, "the client was called with a wrong argument"),
+];
+
+/// What `code` means for a message to `topic`.
+pub fn of(code: Code, topic: &str) -> Failure {
+    match FATES.iter().find(|row| row.0 == code) {
+        Some((_, fate, text)) => Failure { fate: *fate, text: format!("topic \"{topic}\": {text} ({code:?})") },
+        None => Failure { fate: Fate::Retry, text: format!("topic \"{topic}\": {code:?}") },
+    }
+}
+
+/// What an error of the connection tells.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    /// A broker is away; whether that matters is known when none answers.
+    Away(String),
+    /// Credentials, certificates or the listener are wrong.
+    Wrong(String),
+    /// The producer can go on no longer.
+    Fatal(String),
+}
+
+impl Trouble {
+    /// The standing that shows it.
+    pub fn state(&self) -> State {
+        match self {
+            Trouble::Away(text) | Trouble::Fatal(text) => State::Retrying(text.clone()),
+            Trouble::Wrong(text) => State::Holding(text.clone()),
+        }
+    }
+}
+
+/// Parts of librdkafka's texts that mean "a person must mend this", and what to do. First match wins.
+const WRONG: &[(&str, &str, &str)] = &[
+    ("certificate verify failed", "the broker's certificate is not signed by tls.ca, or names another host", "give the CA that signed it, and the name that is in it in brokers"),
+    ("hostname mismatch", "the broker's certificate names another host", "write the name that is in the certificate into brokers"),
+    ("alert number 42", "the broker does not take our certificate", "see tls.cert: who signed it, and whether the broker trusts that CA"),
+    ("bad certificate", "the broker does not take our certificate", "see tls.cert: who signed it, and whether the broker trusts that CA"),
+    ("alert number 43", "the broker does not take this kind of certificate", "see the key usage of tls.cert"),
+    ("alert number 44", "our certificate is revoked", "ask for a new one and write it to tls.cert"),
+    ("alert number 45", "our certificate is expired", "ask for a new one and write it to tls.cert"),
+    ("alert number 46", "the broker does not take our certificate", "see tls.cert: who signed it, and whether the broker trusts that CA"),
+    ("alert number 48", "the broker does not know the CA of our certificate", "see tls.cert: who signed it, and whether the broker trusts that CA"),
+    ("alert number 49", "the broker denies our certificate access", "ask its operator"),
+    ("alert number 116", "the broker wants a client certificate", "set tls.cert and tls.key"),
+    ("alert certificate required", "the broker wants a client certificate", "set tls.cert and tls.key"),
+    ("alert certificate expired", "our certificate is expired", "ask for a new one and write it to tls.cert"),
+    ("alert unknown ca", "the broker does not know the CA of our certificate", "see tls.cert: who signed it, and whether the broker trusts that CA"),
+    ("PLAINTEXT broker listener", "we speak TLS, the broker's port does not", "remove tls.* or give the port of its TLS listener in brokers"),
+    ("SSL broker listener", "we speak plain text, the broker's port wants TLS", "set tls.ca, or give the port of its plain listener in brokers"),
+    ("wrong version number", "we speak TLS, the broker's port does not", "remove tls.* or give the port of its TLS listener in brokers"),
+    ("invalid credentials", "the broker refuses user name or password", "see sasl.username and the file or variable of the password"),
+    ("Invalid username or password", "the broker refuses user name or password", "see sasl.username and the file or variable of the password"),
+    ("Authentication failed", "the broker refuses user name or password", "see sasl.username and the file or variable of the password"),
+    ("supported mechanisms", "the broker does not know the SASL mechanism", "see sasl.mechanism"),
+    ("SASL authentication error", "the broker refuses the SASL login", "see sasl.*"),
+    ("verify broker certificate", "the broker's certificate is not signed by tls.ca", "give the CA that signed it"),
+];
+
+/// What librdkafka's error callback tells.
+///
+/// A peer that closes the connection without a word while TLS or SASL is being agreed on is told
+/// apart by its text only; what matches nothing is taken as "away".
+pub fn trouble(code: Code, reason: &str) -> Trouble {
+    if code == Code::Fatal {
+        return Trouble::Fatal(one_line(reason));
+    }
+    let broker = reason.split(": ").find(|part| part.contains("://")).or_else(|| reason.split(": ").next()).unwrap_or_default();
+    let broker = broker.rsplit("://").next().unwrap_or(broker).split('/').next().unwrap_or_default();
+    let broker = if broker.contains(':') { format!("broker {broker}: ") } else { String::new() };
+    if let Some((_, what, remedy)) = WRONG.iter().find(|row| reason.contains(row.0)) {
+        return Trouble::Wrong(format!("{broker}{what}; {remedy} ({})", one_line(reason)));
+    }
+    match code {
+        Code::SSL => Trouble::Wrong(format!("{broker}TLS failed; see tls.* ({})", one_line(reason))),
+        Code::Authentication => Trouble::Wrong(format!("{broker}the broker refuses the login; see sasl.* ({})", one_line(reason))),
+        Code::Resolve => Trouble::Away(format!("{broker}its name cannot be resolved; see brokers and the host's DNS ({})", one_line(reason))),
+        _ => Trouble::Away(format!("no broker answers; see brokers, the network and the brokers themselves ({})", one_line(reason))),
+    }
+}
+
+/// The reason on one line of bounded length, without librdkafka's durations, which would make
+/// every repetition look new.
+fn one_line(reason: &str) -> String {
+    let mut text = String::new();
+    for part in reason.split_inclusive(['(', ')']) {
+        let timing = part.starts_with("after ") || part.contains("ms in state") || part.contains("identical error");
+        if timing {
+            continue;
+        }
+        text.push_str(part);
+    }
+    let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
+    flat.trim().trim_end_matches(['(', ' ']).to_owned()
+}

@@ -1,0 +1,18 @@
+//! Kafka, by librdkafka. The only folder that names rdkafka.
+//!
+//! - [`port`]: what a sink needs of a producer; the simulator has its own.
+//! - [`producer`]: the real one. The shard polls it when librdkafka's queue wakes the shard; there
+//!   is no polling timer and no thread of ours that waits for deliveries.
+//! - [`fates`]: what an error means for a message, and what it tells an operator. Pure tables.
+//! - [`settings`]: one vocabulary of settings for sinks and sources.
+//! - [`mock`] and [`reader`]: a broker inside the process and a plain reader, for the demo and tests.
+//!
+//! Invariant: `wake` holds the only `unsafe` of the crate; nothing here reads an alert.
+
+pub mod fates;
+pub mod mock;
+pub mod port;
+pub mod producer;
+pub mod reader;
+pub mod settings;
+mod wake;

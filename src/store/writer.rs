@@ -1,0 +1,192 @@
+//! Checkpoint and dead letter, written so that a crash at any call loses nothing that was answered.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use super::letters::{Dropped, Letters, OnFull};
+use crate::{
+    checkpoint::{self, Checkpoint, CheckpointError, Slot},
+    dead_letter::Entry,
+    io::Disk,
+    limits,
+};
+
+/// What the operator may choose about the state folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes of all dead-letter segments together.
+    pub dead_letter_bytes_max: u64,
+    /// What happens when they are used up.
+    pub on_full: OnFull,
+    /// Bytes after which a new segment is begun.
+    pub segment_bytes: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { dead_letter_bytes_max: limits::DEAD_LETTER_BYTES, on_full: OnFull::Stop, segment_bytes: limits::DEAD_LETTER_SEGMENT_BYTES }
+    }
+}
+
+/// Something to make durable. `tag` comes back with the answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Job {
+    /// Save this checkpoint; its generation is given here. A later one replaces it while it waits.
+    Save { checkpoint: Checkpoint, tag: u64 },
+    /// Keep these refused bytes.
+    DeadLetter { entry: Entry, tag: u64 },
+}
+
+/// A job that is durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Done {
+    /// This checkpoint, or a later one that replaced it, is saved.
+    Saved { tag: u64, generation: u64 },
+    /// The refused bytes are in the dead letter.
+    Kept { tag: u64 },
+}
+
+/// Why the state folder cannot be used at all.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The checkpoint must not be believed.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A call failed.
+    #[error("cannot {what} {}; fix its permissions, or the disk under it", path.display())]
+    Io { what: &'static str, path: PathBuf, source: io::Error },
+}
+
+/// The state folder's checkpoint and dead letter.
+pub struct Writer {
+    disk: Box<dyn Disk>,
+    dir: PathBuf,
+    saved: Option<(Slot, u64)>,
+    waiting: Option<(Checkpoint, Vec<u64>)>,
+    letters: Letters,
+    checkpoint_trouble: Option<String>,
+    letters_trouble: Option<String>,
+}
+
+impl Writer {
+    /// Opens the state folder: makes it if need be, chooses the checkpoint, finds the dead
+    /// letter's end and cuts off what a crash left half written.
+    ///
+    /// `None` beside the writer is a first run.
+    ///
+    /// # Errors
+    /// [`StoreError::Checkpoint`] where [`checkpoint::choose`] refuses; [`StoreError::Io`] where
+    /// the folder or a checkpoint cannot be read. Trouble with the dead letter alone refuses
+    /// nothing: it begins a new segment.
+    pub fn open(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<(Self, Option<Checkpoint>), StoreError> {
+        let fail = |what, path: &Path| {
+            let path = path.to_owned();
+            move |source| StoreError::Io { what, path, source }
+        };
+        let letters_dir = dir.join("dead-letter");
+        disk.make_dir(dir).map_err(fail("make the state folder", dir))?;
+        disk.make_dir(&letters_dir).map_err(fail("make the folder", &letters_dir))?;
+        if let Some(parent) = dir.parent() {
+            // Ours or not, readable or not: if we just made the folder, its name should last.
+            let _ = disk.sync_dir(parent);
+        }
+        // After a kill without a power cut the names are there but not yet durable. What is
+        // believed from here on must not vanish behind what is saved on top of it.
+        for dir in [dir, &letters_dir] {
+            disk.sync_dir(dir).map_err(fail("fsync the folder", dir))?;
+        }
+        let read = |slot: Slot| {
+            let path = dir.join(slot.file_name());
+            match disk.read(&path) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(fail("read the checkpoint", &path)(error)),
+            }
+        };
+        let (a, b) = (read(Slot::A)?, read(Slot::B)?);
+        let chosen = checkpoint::choose(dir, a.as_deref(), b.as_deref())?;
+        let letters = Letters::open(&*disk, letters_dir.clone(), options).map_err(fail("list the folder", &letters_dir))?;
+        let writer = Self {
+            saved: chosen.as_ref().map(|chosen| (chosen.slot, chosen.checkpoint.generation)),
+            disk,
+            dir: dir.to_owned(),
+            waiting: None,
+            letters,
+            checkpoint_trouble: None,
+            letters_trouble: None,
+        };
+        Ok((writer, chosen.map(|chosen| chosen.checkpoint)))
+    }
+
+    /// Makes `jobs`, and what still waits from earlier commits, durable with as few fsyncs as
+    /// possible.
+    ///
+    /// Returns what is durable now. What is not stays here: call again, with nothing if need be.
+    pub fn commit(&mut self, jobs: Vec<Job>) -> Vec<Done> {
+        for job in jobs {
+            match job {
+                Job::DeadLetter { entry, tag } => self.letters.add(entry, tag),
+                Job::Save { checkpoint, tag } => {
+                    let (newest, tags) = self.waiting.get_or_insert_with(|| (Checkpoint::default(), Vec::new()));
+                    *newest = checkpoint;
+                    tags.push(tag);
+                }
+            }
+        }
+        let mut done = Vec::new();
+        self.letters_trouble = self.letters.commit(&*self.disk, &mut done).err();
+        self.checkpoint_trouble = self.save(&mut done).err();
+        done
+    }
+
+    /// Jobs that are not durable yet.
+    pub fn waiting(&self) -> usize {
+        self.letters.waiting() + self.waiting.as_ref().map_or(0, |(_, tags)| tags.len())
+    }
+
+    /// Why jobs wait, for the board: what failed, on what, and the remedy.
+    pub fn trouble(&self) -> Option<String> {
+        match (&self.letters_trouble, &self.checkpoint_trouble) {
+            (Some(letters), Some(checkpoint)) => Some(format!("{letters}; and {checkpoint}")),
+            (Some(one), None) | (None, Some(one)) => Some(one.clone()),
+            (None, None) => None,
+        }
+    }
+
+    /// What `drop_oldest` has removed since the last call.
+    pub fn take_dropped(&mut self) -> Dropped {
+        self.letters.take_dropped()
+    }
+
+    /// Bytes of all dead-letter segments.
+    pub fn dead_letter_bytes(&self) -> u64 {
+        self.letters.bytes()
+    }
+
+    /// The protocol that `checkpoint::choose` relies on: a failed save is tried again with the
+    /// same generation in the same slot, so the slot of the last saved one is never touched.
+    fn save(&mut self, done: &mut Vec<Done>) -> Result<(), String> {
+        let Some((newest, tags)) = &mut self.waiting else { return Ok(()) };
+        let (slot, generation) = match self.saved {
+            Some((slot, generation)) => (slot.other(), generation + 1),
+            None => (Slot::A, 1),
+        };
+        newest.generation = generation;
+        let bytes = checkpoint::encode(newest).map_err(|error| error.to_string())?;
+        let path = self.dir.join(slot.file_name());
+        let unfinished = self.dir.join("checkpoint.tmp");
+        let disk = &self.disk;
+        disk.write(&unfinished, &bytes)
+            .and_then(|()| disk.sync(&unfinished))
+            .and_then(|()| disk.rename(&unfinished, &path))
+            // The rename alone may not survive a power cut: the file is durable, its name is not.
+            .and_then(|()| disk.sync_dir(&self.dir))
+            .map_err(|error| format!("cannot save checkpoint {}: {error}; free disk space or fix its permissions", path.display()))?;
+        done.extend(tags.drain(..).map(|tag| Done::Saved { tag, generation }));
+        self.saved = Some((slot, generation));
+        self.waiting = None;
+        Ok(())
+    }
+}

@@ -1,0 +1,217 @@
+//! Slabs to batches: probe, parse, salvage, handle. Plain functions on bytes.
+//!
+//! A [`Desk`] serves one source on one shard; what it makes of a slab depends on the slab alone,
+//! so any shard may do it.
+
+
+use crate::{
+    alert::{Parser, Piece, salvage},
+    batch::{Draft, DraftPool, Place},
+    framing::{Look, Probe, frames},
+    handlers::{Fate, Handler, Needles, Record},
+    position::Origin,
+    sources::{At, Chunk, ChunkKind},
+};
+
+/// The handlers of one source, and the memory they share.
+pub struct Desk {
+    probe: Probe,
+    seats: Vec<Seat>,
+    parser: Parser,
+    pool: DraftPool,
+    looks: Vec<Look>,
+}
+
+/// One branch at the desk.
+struct Seat {
+    handler: Box<dyn Handler>,
+    routes: Vec<Option<u8>>,
+    needles: Needles,
+}
+
+/// What became of a slab.
+pub struct Handled {
+    pub draft: Draft,
+    /// One for each branch of the source, in its order.
+    pub tallies: Vec<Tally>,
+    pub rejected: Vec<Rejected>,
+    pub records: u32,
+}
+
+/// Bytes of one branch that are settled already, and what it was offered.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    pub read: u64,
+    pub dropped: Vec<(&'static str, u64)>,
+}
+
+impl Tally {
+    fn drop(&mut self, reason: &'static str, bytes: u64) {
+        if bytes == 0 {
+            return;
+        }
+        match self.dropped.iter_mut().find(|(r, _)| *r == reason) {
+            Some((_, sum)) => *sum += bytes,
+            None => self.dropped.push((reason, bytes)),
+        }
+    }
+}
+
+/// A record for the dead letter.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejected {
+    pub place: Place,
+    /// Bit n: branch n of the source owes it.
+    pub branches: u64,
+    pub reason: &'static str,
+    pub detail: String,
+}
+
+impl Desk {
+    /// A desk for the branches of one source, in their order.
+    ///
+    /// - `use_probe`: false to parse every frame, for the law's test and for measuring.
+    pub fn new(branches: Vec<(Box<dyn Handler>, Vec<Option<u8>>)>, pool: DraftPool, use_probe: bool) -> Self {
+        let seats: Vec<Seat> = branches
+            .into_iter()
+            .map(|(handler, routes)| {
+                let needles = if use_probe { handler.needles() } else { Needles::All };
+                Seat { handler, routes, needles }
+            })
+            .collect();
+        let wants: Vec<Option<Vec<Vec<u8>>>> = seats
+            .iter()
+            .map(|seat| match &seat.needles {
+                Needles::All => None,
+                Needles::Any(list) => Some(list.clone()),
+            })
+            .collect();
+        Self { probe: Probe::new(&wants), seats, parser: Parser::new(), pool, looks: Vec::new() }
+    }
+
+    /// Handles a chunk.
+    ///
+    /// - `from`: for each branch, bytes from the chunk's start that it has acked before a restart.
+    pub fn handle(&mut self, chunk: Chunk, from: &[u64]) -> (Handled, At) {
+        let Chunk { slab, at, kind, received, own, .. } = chunk;
+        let mut handled = Handled { draft: self.pool.draft(slab), tallies: vec![Tally::default(); self.seats.len()], rejected: Vec::new(), records: 0 };
+        let bytes = handled.draft.bytes().len() as u64;
+        for (tally, from) in handled.tallies.iter_mut().zip(from) {
+            tally.read = bytes.saturating_sub(*from);
+        }
+        match kind {
+            ChunkKind::Broken(reason) => {
+                let place = Place { start: 0, len: narrow(handled.draft.bytes().len()) };
+                let branches = (0..self.seats.len()).filter(|b| from[*b] < bytes).fold(0, |mask, b| mask | 1 << b);
+                handled.records = 1;
+                handled.rejected.push(Rejected { place, branches, reason, detail: String::new() });
+            }
+            ChunkKind::Lines => self.lines(&mut handled, &at, received, own, from),
+        }
+        (handled, at)
+    }
+
+    fn lines(&mut self, handled: &mut Handled, at: &At, received: u64, own: bool, from: &[u64]) {
+        let mut looks = std::mem::take(&mut self.looks);
+        looks.clear();
+        handled.records = self.probe.scan(handled.draft.bytes(), |look| looks.push(look));
+        // Bytes that each branch was shown; the rest it did not want.
+        let mut shown = vec![0u64; self.seats.len()];
+        for look in &looks {
+            let whole = Place { start: narrow(look.frame.start), len: narrow(look.frame.next - look.frame.start) };
+            let offered = (0..self.seats.len()).filter(|b| from[*b] <= look.frame.start as u64).fold(0u64, |mask, b| mask | 1 << b);
+            let parses = !look.broken || self.parser.alert(&handled.draft.bytes()[look.frame.start..look.frame.end]).root().is_ok();
+            if parses {
+                self.offer(handled, &mut shown, whole, look.frame.end - look.frame.start, look.wanted & offered, at, received, own);
+                continue;
+            }
+            let pieces = salvage(&handled.draft.bytes()[look.frame.start..look.frame.end]);
+            let last = pieces.len().saturating_sub(1);
+            if pieces.is_empty() {
+                self.padding(handled, &mut shown, offered, u64::from(whole.len));
+            }
+            for (number, piece) in pieces.into_iter().enumerate() {
+                let range = piece.range();
+                let end = if number == last { look.frame.next - look.frame.start } else { range.end };
+                let place = Place { start: narrow(look.frame.start + range.start), len: narrow(end - range.start) };
+                match piece {
+                    Piece::Alert(_) => self.offer(handled, &mut shown, place, range.len(), look.wanted & offered, at, received, own),
+                    Piece::Padding(_) => self.padding(handled, &mut shown, offered, u64::from(place.len)),
+                    Piece::Broken(_, reason) => {
+                        for (branch, shown) in shown.iter_mut().enumerate() {
+                            *shown += if offered >> branch & 1 == 1 { u64::from(place.len) } else { 0 };
+                        }
+                        if offered != 0 {
+                            handled.rejected.push(Rejected { place, branches: offered, reason, detail: String::new() });
+                        }
+                    }
+                }
+            }
+        }
+        for ((tally, shown), seat) in handled.tallies.iter_mut().zip(&shown).zip(&self.seats) {
+            debug_assert!(matches!(seat.needles, Needles::Any(_)) || tally.read == *shown, "a branch without needles sees everything");
+            let unseen = tally.read.saturating_sub(*shown);
+            tally.drop("unwanted", unseen);
+        }
+        self.looks = looks;
+    }
+
+    fn padding(&self, handled: &mut Handled, shown: &mut [u64], offered: u64, len: u64) {
+        for (branch, shown) in shown.iter_mut().enumerate() {
+            if offered >> branch & 1 == 1 {
+                *shown += len;
+                handled.tallies[branch].drop("padding", len);
+            }
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "one call site's locals; a struct for them would be built per record")]
+    fn offer(&mut self, handled: &mut Handled, shown: &mut [u64], place: Place, frame_len: usize, wanted: u64, at: &At, received: u64, own: bool) {
+        for (branch, seat) in self.seats.iter_mut().enumerate() {
+            if wanted >> branch & 1 == 0 {
+                continue;
+            }
+            let len = u64::from(place.len);
+            shown[branch] += len;
+            let before = handled.draft.len();
+            let fate = {
+                let (bytes, mut out) = handled.draft.outbox(place, narrow(branch) as u8, &seat.routes, origin(at, place));
+                let frame = &bytes[..frame_len];
+                let record = Record { frame, origin: origin(at, place), received, own };
+                let mut alert = self.parser.alert(frame);
+                seat.handler.handle(&record, &mut alert, &mut out)
+            };
+            match fate {
+                Fate::Emitted if handled.draft.len() > before => {}
+                // Everything it emitted went to outputs that nobody wired.
+                Fate::Emitted => handled.tallies[branch].drop("unwired", len),
+                Fate::Dropped(reason) => {
+                    handled.draft.cut_back(before);
+                    handled.tallies[branch].drop(reason, len);
+                }
+                Fate::Rejected(rejection) => {
+                    handled.draft.cut_back(before);
+                    handled.rejected.push(Rejected { place, branches: 1 << branch, reason: rejection.reason, detail: rejection.detail });
+                }
+            }
+        }
+    }
+}
+
+/// The origin of a record of a chunk.
+pub fn origin(at: &At, place: Place) -> Origin<'_> {
+    match at {
+        At::File { origin, offset, .. } => Origin { stream: origin, offset: offset + u64::from(place.start), len: Some(place.len) },
+        At::Count { origin, first } => Origin { stream: origin, offset: *first, len: None },
+    }
+}
+
+/// Frames in `bytes`, for numbering records that have no offsets.
+pub fn count(bytes: &[u8]) -> u64 {
+    frames(bytes).count() as u64
+}
+
+
+fn narrow(n: usize) -> u32 {
+    u32::try_from(n).expect("a slab is smaller than 4 GiB")
+}

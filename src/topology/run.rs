@@ -1,0 +1,358 @@
+//! The plan running: threads started, wired, drained.
+//!
+//! Shards read, handle and produce; the edge speaks to the network, saves the checkpoint and
+//! tells figures; own threads block. Draining goes the way of the bytes: sources stop, homes wait
+//! for what is owed, inboxes close, sinks end, the last checkpoint is saved.
+
+use std::{
+    io,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    Plan,
+    handle::Desk,
+    home::{Answers, BranchEnd, OutputEnd, Rows, Setup, SinkEnd, SourceHome, rfc3339},
+};
+use crate::{
+    batch::DraftPool,
+    checkpoint::Checkpoint,
+    clock::{Clock, SystemClock},
+    io::{Engine, Io, LocalFuture, SlabPool, Watcher},
+    limits,
+    metrics::{Board, Count, Metrics, Standing, State},
+    ring::{Mailbox, Signal},
+    sinks::{Inbox, Sink, SinkError, Thread},
+    sources::Source,
+    store::{Asked, StoreHandle},
+};
+
+/// Why the agent cannot start, or had to end.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// A thread or its executor.
+    #[error("cannot start the agent's threads")]
+    Start(#[from] io::Error),
+    /// A sink.
+    #[error(transparent)]
+    Sink(#[from] SinkError),
+}
+
+/// What the running agent is handed.
+pub struct Needs {
+    pub plan: Arc<Plan>,
+    pub engine: Engine,
+    pub cores: Vec<usize>,
+    pub watcher: Watcher,
+    pub clock: SystemClock,
+    pub board: Board,
+    pub metrics: Metrics,
+    /// `None` keeps nothing: no checkpoint, no dead letter (measuring only).
+    pub store: Option<StoreHandle>,
+    pub rows: Rows,
+}
+
+/// The running agent.
+pub struct Agent {
+    stop: Vec<Arc<Signal>>,
+    stopping: Arc<AtomicBool>,
+    shards: Vec<crate::io::Running<bool>>,
+    others: Vec<crate::io::Running<()>>,
+    inboxes: Vec<Arc<Inbox>>,
+    edge_stop: Arc<Signal>,
+    edge: Option<crate::io::Running<()>>,
+    store: Option<StoreHandle>,
+    rows: Rows,
+    clock: SystemClock,
+    instance: String,
+    drain_for: Duration,
+    /// Sources that have not ended by themselves.
+    sources: Arc<AtomicUsize>,
+}
+
+/// A future for the edge thread (the HTTP face).
+pub type EdgeTask = Box<dyn FnOnce(Rc<dyn Io>) -> LocalFuture<'static, ()> + Send>;
+
+impl Agent {
+    /// Starts every thread of the plan.
+    ///
+    /// - `edge_tasks`: what else runs on the edge thread until the drain ends.
+    ///
+    /// # Errors
+    /// [`RunError`]; what had been started ends with the process.
+    pub fn start(needs: Needs, edge_tasks: Vec<EdgeTask>) -> Result<Self, RunError> {
+        let Needs { plan, engine, cores, watcher, clock, board, metrics, store, rows } = needs;
+        let shards = plan.globals.cores.max(1);
+        let mut others = Vec::new();
+        let mut inboxes = Vec::new();
+        let mut shared: Vec<(u8, Arc<Inbox>)> = Vec::new();
+        let mut edge_sinks: Vec<(Box<dyn FnOnce() -> Result<Box<dyn Sink>, SinkError> + Send>, Arc<Inbox>, Standing)> = Vec::new();
+        let shed = Count::default();
+        metrics.register("shipper_shed_messages", "Messages that a sink which is not required lost", shed.clone());
+        for sink in plan.sinks.iter().filter(|s| s.thread != Thread::Shard) {
+            let room = if sink.required { 2 * limits::CREDIT_BATCHES * plan.sources.len().max(1) } else { limits::OPTIONAL_INBOX_MESSAGES };
+            let inbox = Mailbox::new(room);
+            shared.push((sink.slot, inbox.clone()));
+            inboxes.push(inbox.clone());
+            let standing = board.enter(format!("sinks.{}", sink.name));
+            let (spec, name) = (sink.spec.clone(), sink.name.clone());
+            let build: Box<dyn FnOnce() -> Result<Box<dyn Sink>, SinkError> + Send> = Box::new(move || spec.build(&name));
+            if sink.thread == Thread::Edge {
+                edge_sinks.push((build, inbox, standing));
+            } else {
+                let setup = thread_setup(format!("out-{}", sink.name), None, false, &watcher, clock, 1);
+                others.push(crate::io::spawn(Engine::Pread, setup, move |io| Box::pin(run_sink(build, inbox, standing, io)))?);
+            }
+        }
+        let edge_stop = Arc::new(Signal::default());
+        let stopping = Arc::new(AtomicBool::new(false));
+        let edge = {
+            let (stop, rows, store, instance) = (edge_stop.clone(), rows.clone(), store.clone(), plan.globals.instance.clone());
+            let setup = thread_setup("edge".into(), None, true, &watcher, clock, 1);
+            crate::io::spawn(Engine::Pread, setup, move |io| {
+                Box::pin(async move {
+                    for task in edge_tasks {
+                        let future = task(io.clone());
+                        io.spawn("edge task", future);
+                    }
+                    for (build, inbox, standing) in edge_sinks {
+                        io.spawn("sink", Box::pin(run_sink(build, inbox, standing, io.clone())));
+                    }
+                    let every = Duration::from_millis(limits::CHECKPOINT_EVERY_MS);
+                    loop {
+                        tokio::select! {
+                            () = stop.wait() => return,
+                            () = io.sleep(every) => save(&rows, store.as_ref(), &instance, io.clock().now()),
+                        }
+                    }
+                })
+            })?
+        };
+        let sources = Arc::new(AtomicUsize::new(plan.sources.len()));
+        let mut running = Vec::new();
+        let mut stop = Vec::new();
+        for shard in 0..shards {
+            if !plan.sources.iter().any(|s| s.home == shard) {
+                continue;
+            }
+            let signal = Arc::new(Signal::default());
+            stop.push(signal.clone());
+            let setup = thread_setup(format!("shard-{shard}"), cores.get(shard).copied(), false, &watcher, clock, limits::SLABS_PER_SHARD);
+            let body = Shard {
+                number: shard,
+                plan: plan.clone(),
+                shared: shared.clone(),
+                board: board.clone(),
+                metrics: metrics.clone(),
+                store: store.clone(),
+                rows: rows.clone(),
+                shed: shed.clone(),
+                stop: signal,
+                sources: sources.clone(),
+            };
+            running.push(crate::io::spawn(engine, setup, move |io| Box::pin(body.run(io)))?);
+        }
+        Ok(Self {
+            stop,
+            stopping,
+            shards: running,
+            others,
+            inboxes,
+            edge_stop,
+            edge: Some(edge),
+            store,
+            rows,
+            clock,
+            instance: plan.globals.instance.clone(),
+            drain_for: plan.globals.drain_for,
+            sources,
+        })
+    }
+
+    /// Sources that still run; 0 once each has ended by itself (standard input).
+    pub fn sources(&self) -> usize {
+        self.sources.load(Ordering::Acquire)
+    }
+
+    /// Stops, drains and saves; true if nothing was owed any more at the deadline.
+    pub fn drain(mut self) -> bool {
+        self.stopping.store(true, Ordering::Release);
+        for signal in &self.stop {
+            signal.raise();
+        }
+        let mut clean = true;
+        for shard in std::mem::take(&mut self.shards) {
+            clean &= shard.join().unwrap_or(false);
+        }
+        for inbox in &self.inboxes {
+            inbox.close();
+        }
+        let deadline = self.clock.mono() + crate::clock::nanos(self.drain_for);
+        for thread in std::mem::take(&mut self.others) {
+            while !thread.is_finished() && self.clock.mono() < deadline {
+                std::thread::park_timeout(Duration::from_millis(5));
+            }
+            if thread.is_finished() {
+                let _ = thread.join();
+            }
+        }
+        self.edge_stop.raise();
+        if let Some(edge) = self.edge.take() {
+            let _ = edge.join();
+        }
+        self.rows.mark_changed();
+        save(&self.rows, self.store.as_ref(), &self.instance, self.clock.now());
+        if let Some(store) = &self.store {
+            store.close();
+        }
+        clean
+    }
+}
+
+fn thread_setup(name: String, core: Option<usize>, network: bool, watcher: &Watcher, clock: SystemClock, slabs: usize) -> crate::io::Setup {
+    crate::io::Setup { name, core, network, slabs: SlabPool::new(slabs), watcher: watcher.clone(), clock, cold: true }
+}
+
+fn save(rows: &Rows, store: Option<&StoreHandle>, instance: &str, now: u64) {
+    let Some(store) = store else { return };
+    let Some(changed) = rows.take_changed() else { return };
+    let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), generation: 0, rows: changed };
+    if store.ask(Asked::save(checkpoint, Box::new(|_| {}))).is_err() {
+        rows.mark_changed();
+    }
+}
+
+async fn run_sink(build: impl FnOnce() -> Result<Box<dyn Sink>, SinkError>, inbox: Arc<Inbox>, standing: Standing, io: Rc<dyn Io>) {
+    let outcome = match build() {
+        Ok(sink) => sink.run(inbox, io, standing.clone()).await,
+        Err(e) => Err(e),
+    };
+    if let Err(e) = outcome {
+        match e {
+            SinkError::Broken { .. } => panic!("{e}"),
+            SinkError::Settings { .. } => standing.set(State::Holding(e.to_string())),
+        }
+    }
+}
+
+/// What one shard is made of.
+struct Shard {
+    number: usize,
+    plan: Arc<Plan>,
+    shared: Vec<(u8, Arc<Inbox>)>,
+    board: Board,
+    metrics: Metrics,
+    store: Option<StoreHandle>,
+    rows: Rows,
+    shed: Count,
+    stop: Arc<Signal>,
+    sources: Arc<AtomicUsize>,
+}
+
+impl Shard {
+    async fn run(self, io: Rc<dyn Io>) -> bool {
+        let mut own_inboxes = Vec::new();
+        let mut ended = Vec::new();
+        for sink in self.plan.sinks.iter().filter(|s| s.thread == Thread::Shard) {
+            let inbox: Arc<Inbox> = Mailbox::new(2 * limits::CREDIT_BATCHES * self.plan.sources.len().max(1));
+            own_inboxes.push((sink.slot, inbox.clone()));
+            let standing = self.board.enter(format!("sinks.{}", sink.name));
+            let (spec, name) = (sink.spec.clone(), sink.name.clone());
+            let done = Rc::new(Signal::default());
+            ended.push(done.clone());
+            let on = io.clone();
+            io.spawn("sink", Box::pin(async move {
+                run_sink(move || spec.build(&name), inbox, standing, on).await;
+                done.raise();
+            }));
+        }
+        let mut homes = Vec::new();
+        for (index, source) in self.plan.sources.iter().enumerate().filter(|(_, s)| s.home == self.number) {
+            let home = self.home(index, &own_inboxes, &io);
+            let standing = self.board.enter(format!("sources.{}", source.name));
+            io.spawn("home", Box::pin(home.clone().serve()));
+            io.spawn("rows", Box::pin(home.clone().publish_now_and_then()));
+            let running = source.spec.build(&source.name, &self.plan.globals.instance);
+            let finished = Rc::new(Signal::default());
+            io.spawn("source", Box::pin(run_source(running, io.clone(), home.clone(), standing, self.sources.clone(), finished.clone())));
+            homes.push((home, finished));
+        }
+        self.stop.wait().await;
+        let deadline = io.clock().mono() + crate::clock::nanos(self.plan.globals.drain_for);
+        let mut clean = true;
+        for (home, finished) in &homes {
+            home.close();
+            finished.wait().await;
+            let left = deadline.saturating_sub(io.clock().mono());
+            tokio::select! {
+                biased;
+                () = home.drained() => {}
+                () = io.sleep(Duration::from_nanos(left)) => clean = false,
+            }
+        }
+        for (home, _) in &homes {
+            home.publish();
+        }
+        for (_, inbox) in &own_inboxes {
+            inbox.close();
+        }
+        for done in ended {
+            let left = deadline.saturating_sub(io.clock().mono()).max(1_000_000);
+            tokio::select! {
+                biased;
+                () = done.wait() => {}
+                () = io.sleep(Duration::from_nanos(left)) => clean = false,
+            }
+        }
+        clean
+    }
+
+    fn home(&self, index: usize, own_inboxes: &[(u8, Arc<Inbox>)], io: &Rc<dyn Io>) -> Rc<SourceHome> {
+        let source = &self.plan.sources[index];
+        let mut handlers = Vec::new();
+        let mut branches = Vec::new();
+        for handler in self.plan.branches_of(index) {
+            handlers.push((handler.spec.build(), handler.routes.clone()));
+            branches.push(BranchEnd { name: handler.name.clone(), counts: self.metrics.branch(&source.name, &handler.name) });
+        }
+        let outputs = self.plan.outputs.iter().map(|o| OutputEnd { name: o.name.clone(), after: o.after }).collect();
+        let sinks = self
+            .plan
+            .sinks
+            .iter()
+            .filter_map(|sink| {
+                let (_, inbox) = own_inboxes.iter().chain(&self.shared).find(|(slot, _)| *slot == sink.slot)?;
+                Some(SinkEnd { slot: sink.slot, name: sink.name.clone(), inbox: inbox.clone(), required: sink.required, outputs: sink.outputs, shed: self.shed.clone() })
+            })
+            .collect();
+        SourceHome::new(
+            io.clone(),
+            Setup {
+                source: source.name.clone(),
+                kind: source.kind.to_owned(),
+                desk: Desk::new(handlers, DraftPool::new(limits::CREDIT_BATCHES), true),
+                branches,
+                outputs,
+                sinks,
+                store: self.store.clone(),
+                rows: self.rows.clone(),
+                counts: self.metrics.source(&source.name),
+                answers: Answers::new(),
+                closed: Arc::new(Signal::default()),
+            },
+        )
+    }
+}
+
+async fn run_source(source: Box<dyn Source>, io: Rc<dyn Io>, home: Rc<SourceHome>, standing: Standing, running: Arc<AtomicUsize>, finished: Rc<Signal>) {
+    if let Err(e) = source.run(io, home.clone(), standing.clone()).await {
+        standing.set(State::Holding(e.to_string()));
+    }
+    running.fetch_sub(1, Ordering::AcqRel);
+    finished.raise();
+}

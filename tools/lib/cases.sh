@@ -1,0 +1,86 @@
+# shellcheck shell=bash
+# What each step of `test` does. Sourced by it, in the root of the checkout.
+
+# On a machine that builds once and forgets, debug information and incremental files only cost.
+for_ci() {
+  [[ ${CI:-} ]] || return 0
+  export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0 CARGO_PROFILE_TEST_DEBUG=0 CARGO_TERM_COLOR=never
+}
+
+# cargo fmt does not enter modules that a macro declares, so every file is named.
+check_format() { git ls-files -z '*.rs' | xargs -0 rustfmt --edition 2024 --check; }
+
+check_scripts() {
+  command -v shellcheck >/dev/null || need shellcheck
+  if ! command -v shellcheck >/dev/null; then echo "skipped: no shellcheck"; return 0; fi
+  grep -rlE '^#!.*\b(ba)?sh\b' tools packaging .ci | xargs shellcheck -x -P tools
+  shellcheck -x -P tools tools/lib/*.sh
+}
+
+check_docs() { RUSTDOCFLAGS='-D rustdoc::broken_intra_doc_links' cargo doc --no-deps --lib --quiet; }
+
+say_vectors() {
+  local at=${SHIPPER_VECTORS:-../shared/vectors}
+  [[ -d $at ]] || { echo; echo "== golden vectors: their tests skip; $PWD/$at is not there (SHIPPER_VECTORS names another place)"; }
+}
+
+# run_test NAME ARGUMENT...: one integration binary, if this checkout has it.
+run_test() {
+  if [[ ! -e tests/$1/main.rs && ! -e tests/$1.rs ]]; then echo "skipped: no tests/$1"; return 0; fi
+  cargo test --test "$1" "${@:2}"
+}
+
+# Without cargo bench's own flag divan runs each bench once and measures nothing.
+run_benches() {
+  local -a benches=(benches/*.rs)
+  if ((${#benches[@]} == 0)); then echo "skipped: no benches"; return 0; fi
+  cargo test --bench '*'
+}
+
+# The services run in a scratch folder of their own and are stopped whatever the tests say. It is
+# not below a home directory, since some services run as another user.
+services_step() {
+  if [[ ! -e tests/services/main.rs ]]; then skip "real services" "no tests/services"; return 0; fi
+  SERVICES_DIR=$(mktemp -d "${TMPDIR:-/tmp}/shipper-test.XXXXXX")
+  export SERVICES_DIR
+  trap 'tools/services destroy' EXIT
+  step "start services" tools/services start kafka kafka-tls
+  local line
+  while IFS= read -r line; do export "${line?}"; done < <(tools/services env)
+  has_failed "start services" || step "real services" run_test services
+  step "stop services" tools/services destroy
+  trap - EXIT
+}
+
+# installed NAME: a cargo tool of the wanted version, compiled once into the cache.
+installed() {
+  local name=$1 version=$2 root=${XDG_CACHE_HOME:-$HOME/.cache}/shipper-tools
+  PATH=$root/bin:$PATH
+  if ! "$name" --version 2>/dev/null | grep -qF "$version"; then
+    say "compiling $name $version (minutes, once)"
+    cargo install --quiet --locked --root "$root" "$name@$version"
+  fi
+}
+
+check_supply_chain() {
+  installed cargo-deny 0.20.2
+  cargo deny --locked check licenses bans sources
+}
+
+check_packages() {
+  local scratch deb file
+  installed cargo-deb 3.8.0
+  command -v systemd-analyze >/dev/null || need systemd
+  cargo build --release --bins
+  rm -f target/debian/*.deb
+  cargo deb --no-build --no-strip
+  deb=$(echo target/debian/shipper_*.deb)
+  scratch=$(mktemp -d)
+  dpkg-deb -x "$deb" "$scratch"
+  for file in usr/bin/shipper usr/bin/shipper-bench etc/shipper/shipper.toml usr/lib/systemd/system/shipper.service \
+    usr/lib/sysusers.d/shipper.conf usr/lib/tmpfiles.d/shipper.conf; do
+    [[ -e $scratch/$file ]] || { echo "$deb lacks /$file"; rm -rf "$scratch"; return 1; }
+  done
+  "$scratch/usr/bin/shipper" --version
+  rm -rf "$scratch"
+}
