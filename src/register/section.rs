@@ -60,6 +60,16 @@ pub enum Type {
     Map,
 }
 
+impl Type {
+    fn with_article(self) -> String {
+        match self {
+            Type::Bool | Type::Choice(_) | Type::Text => self.to_string(),
+            Type::Address => format!("an {self}"),
+            _ => format!("a {self}"),
+        }
+    }
+}
+
 impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -314,14 +324,14 @@ impl<'t> Section<'t> {
         let Some(node) = self.find(name) else {
             if field.required {
                 let place = self.node.place.clone();
-                self.errors.add(&place, self.dotted(name), format!("must be set; it is a {}", field.kind));
+                self.errors.add(&place, self.dotted(name), format!("must be set; it is {}", field.kind.with_article()));
             }
             return default();
         };
         match take(&node.value) {
             Some(value) => Some(value),
             None => {
-                let what = format!("{} is not a {}", node.value.shown(), field.kind);
+                let what = format!("{} is not {}", node.value.shown(), field.kind.with_article());
                 self.errors.add(&node.place, self.dotted(name), what);
                 default()
             }

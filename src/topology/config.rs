@@ -102,7 +102,7 @@ pub struct Flag {
 }
 
 /// What a tree is read with, besides itself.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Host {
     /// The default of `instance`.
     pub name: String,

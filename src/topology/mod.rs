@@ -15,3 +15,6 @@ pub mod run;
 pub use config::{Config, ConfigError, Flag, Host};
 pub use globals::{DeadLetterSettings, Engine, Globals, Listen, LogFormat, LogSettings, OnFull};
 pub use plan::{HandlerPlan, OutputPlan, Plan, SinkPlan, SourcePlan};
+
+#[cfg(test)]
+mod tests;

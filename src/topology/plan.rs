@@ -250,6 +250,8 @@ fn read_by(handler: &HandlerEntry, sources: &[&str], handlers: &[HandlerEntry], 
             errors.add(place, key, format!("{name:?} is a handler, and handlers read sources; known: {}", sources.join(", ")));
         } else {
             errors.add(place, key, unknown("source", name, sources));
+            // What was meant counts as read: one slip of the hand is one error.
+            found.extend(nearest(name, sources.iter().copied()).and_then(|near| sources.iter().position(|source| *source == near)));
         }
     }
     found.sort_unstable();
@@ -286,7 +288,15 @@ fn outputs_taken(sinks: &[config::SinkEntry], handlers: &[HandlerEntry], sources
                     key(),
                     format!("{name:?} is a source, and sinks take from handlers; put a handler of kind \"forward\" between them"),
                 ),
-                None => errors.add(place, key(), unknown("handler", name, &names)),
+                None => {
+                    errors.add(place, key(), unknown("handler", name, &names));
+                    // What was meant counts as taken: one slip of the hand is one error.
+                    let meant = nearest(name, names.iter().copied());
+                    taken.extend(handlers.iter().enumerate().find_map(|(handler, h)| {
+                        let output = h.outputs.iter().position(|o| Some(output_name(&h.name, o).as_str()) == meant)?;
+                        Some(Taken { sink, handler, output })
+                    }));
+                }
             }
         }
     }

@@ -1,0 +1,190 @@
+use insta::assert_snapshot;
+
+use super::*;
+use crate::{
+    handlers::{self, Output},
+    register::Node,
+    sinks, sources,
+};
+
+const GOOD: &str =
+    "[sources.in]\nkind = 'stdin'\n[handlers.all]\nkind = 'forward'\ninputs = ['in']\n[sinks.out]\nkind = 'blackhole'\ninputs = ['all']\n";
+
+fn config(text: &str, env: &[(&str, &str)], flags: &[Flag], embedded: Option<&str>) -> Config {
+    let env = env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+    let host = Host { name: "manager".into(), embedded: embedded.map(str::to_owned) };
+    Config::read(Node::parse_toml(text).unwrap(), env, flags, &host)
+}
+
+fn plan(text: &str) -> Plan {
+    Plan::build(config(text, &[], &[], None)).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+/// The answer to a wrong config, with the lists of known kinds (which grow) as a word.
+fn answer(config: Config) -> String {
+    let text = Plan::build(config).expect_err("this config is wrong").to_string();
+    let lists = [
+        sources::ALL.iter().map(|k| k.name()).collect::<Vec<_>>(),
+        handlers::ALL.iter().map(|k| k.name()).collect(),
+        sinks::ALL.iter().map(|k| k.name()).collect(),
+    ];
+    lists.iter().fold(text, |text, names| text.replace(&format!("known: {}", names.join(", ")), "known: KINDS"))
+}
+
+fn wrong(text: &str) -> String {
+    answer(config(text, &[], &[], None))
+}
+
+#[test]
+fn a_good_config_becomes_a_graph() {
+    let plan = plan(GOOD);
+    assert_eq!((plan.sources[0].name.as_str(), plan.sources[0].home), ("in", 0));
+    assert_eq!((plan.handlers[0].branch, &plan.handlers[0].sources, &plan.handlers[0].routes), (0, &vec![0], &vec![Some(0)]));
+    assert_eq!((plan.sinks[0].slot, plan.sinks[0].required, plan.sinks[0].outputs), (0, true, 1));
+    let output = OutputPlan { slot: 0, branch: 0, index: 0, name: "all".into(), after: None, sinks: 1, required: 1 };
+    assert_eq!(plan.outputs, [output]);
+    assert_eq!(plan.globals.instance, "manager");
+    assert_eq!(plan.globals.dead_letter.path, std::path::Path::new("/var/lib/shipper/dead-letter"));
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_in_the_order_of_the_file() {
+    let text = "cores = 0\nengine = 'fast'\n[log]\nlevl = 'debug'\n[sources.in]\nkind = 'stdim'\nfoo = 1\n[sources.idle]\nkind = 'stdin'\n\
+                [handlers.all]\nkind = 'forward'\ninputs = ['inn']\n[sinks.out]\nkind = 'blackhole'\ninputs = ['all', 'al', 'in']\nrequired = 'maybe'\n\
+                [sinks.'o t']\nkind = 3\n[sink.x]\nkind = 'file'\n";
+    assert_snapshot!(wrong(text), @r#"
+    line 1: cores: 0 is not a whole number from 1 to 1024
+    line 2: engine: "fast" is not one of auto, uring, pread
+    line 4: log.levl: no such setting; did you mean "log.level"?
+    line 6: sources.in.kind: no source "stdim"; known: KINDS; did you mean "stdin"?
+    line 8: sources.idle: no handler reads it; add "idle" to the inputs of one, or remove it
+    line 12: handlers.all.inputs: no source "inn"; known: in, idle; did you mean "in"?
+    line 15: sinks.out.inputs: no handler "al"; known: all; did you mean "all"?
+    line 15: sinks.out.inputs: "in" is a source, and sinks take from handlers; put a handler of kind "forward" between them
+    line 16: sinks.out.required: "maybe" is neither true nor false; write one of the two
+    line 17: sinks.o t: is no name; use letters, digits, "_" and "-"
+    line 17: sinks.o t.inputs: must be set; name handlers, as in inputs = ["NAME"]
+    line 18: sinks.o t.kind: 3 is not a text; known: KINDS
+    line 19: sink: no such setting; did you mean "sinks"?
+    "#);
+}
+
+#[test]
+fn an_empty_config_says_what_to_write() {
+    assert_snapshot!(wrong(""), @"
+    default: sources: there are none; write [sources.NAME], `shipper list` shows the kinds
+    default: handlers: there are none; write [handlers.NAME], `shipper list` shows the kinds
+    default: sinks: there are none; write [sinks.NAME], `shipper list` shows the kinds
+    ");
+}
+
+#[test]
+fn an_unwired_primary_output_and_missing_inputs_are_errors() {
+    let text = "[sources.in]\nkind = 'stdin'\n[handlers.a]\nkind = 'forward'\ninputs = ['in']\n[handlers.b]\nkind = 'forward'\n[handlers.c]\nkind = 'forward'\ninputs = []\n\
+                [sinks.out]\nkind = 'blackhole'\ninputs = ['b', 'c.confirm', 'b']\n";
+    assert_snapshot!(wrong(text), @r#"
+    line 3: handlers.a: nothing takes its output "a"; add "a" to the inputs of a sink
+    line 6: handlers.b.inputs: must be set; name sources, as in inputs = ["NAME"]
+    line 8: handlers.c: nothing takes its output "c"; add "c" to the inputs of a sink
+    line 10: handlers.c.inputs: is empty; name sources, as in inputs = ["NAME"]
+    line 13: sinks.out.inputs: "b" is named twice; remove one
+    line 13: sinks.out.inputs: no output "c.confirm"; known: c
+    "#);
+}
+
+#[test]
+fn flags_go_over_the_environment_and_that_over_the_file() {
+    let text = format!("cores = 2\ndrain_for = '1s'\n{GOOD}");
+    let env = [("SHIPPER__CORES", "3"), ("SHIPPER__LOG__LEVEL", "DEBUG"), ("SHIPPER__SINKS__OUT__REQUIRED", "false")];
+    let flag = |value: &str| Flag { path: "cores", value: value.into(), flag: "--cores" };
+    let plan = Plan::build(config(&text, &env, &[flag("4")], None)).unwrap();
+    assert_eq!((plan.globals.cores, plan.globals.log.level, plan.sinks[0].required), (4, "debug", false));
+    assert_eq!(plan.globals.drain_for, std::time::Duration::from_secs(1));
+
+    let env = [("SHIPPER__ENGINE", "fast"), ("SHIPPER__SINKS__OUT__TOPCI", "x"), ("SHIPPER__SINKS__OUT__KIND", "blackhol")];
+    assert_snapshot!(answer(config(&text, &env, &[flag("many")], None)), @r#"
+    environment SHIPPER__ENGINE: engine: "fast" is not one of auto, uring, pread
+    environment SHIPPER__SINKS__OUT__KIND: sinks.out.kind: no sink "blackhol"; known: KINDS; did you mean "blackhole"?
+    flag --cores: cores: "many" is not a whole number from 1 to 1024
+    "#);
+}
+
+#[test]
+fn a_listener_that_others_can_reach_is_refused() {
+    for (listen, good) in [("127.0.0.1:9600", true), ("[::1]:1", true), ("unix:/run/a.sock", true), ("unix:a", false), ("here", false)] {
+        let errors = config(&format!("[api]\nlisten = '{listen}'\n"), &[], &[], None).errors;
+        assert_eq!(errors.is_empty(), good, "{listen}: {errors}");
+    }
+    assert_snapshot!(config("[api]\nlisten = '0.0.0.0:9600'\n", &[], &[], None).errors, @r#"line 2: api.listen: 0.0.0.0:9600 can be reached from outside, and TLS and keys are not available in this build; use "127.0.0.1:9600" or "unix:/run/shipper/api.sock""#);
+}
+
+#[test]
+fn the_embedded_broker_is_refused_unless_there_is_one() {
+    let text = "[sinks.k]\nkind = 'none-such'\nbrokers = ['embedded', 'a:1']\n";
+    assert!(config(text, &[], &[], None).errors.to_string().contains(
+        "line 3: sinks.k.brokers: the broker \"embedded\" is for demo, tests and benches only; name real ones, such as \"kafka.example:9093\""
+    ));
+    assert!(!config(text, &[], &[], Some("127.0.0.1:5")).errors.to_string().contains("embedded"));
+}
+
+#[test]
+fn a_second_output_has_its_own_slot_and_waits_for_the_first() {
+    const TWO: &[Output] = &[Output { name: "", after: None }, Output { name: "confirm", after: Some(0) }];
+    let text = format!("{GOOD}[sinks.back]\nkind = 'blackhole'\ninputs = ['all.confirm', 'all']\nrequired = false\n");
+    let mut config = config(&text, &[], &[], None);
+    config.handlers[0].outputs = TWO;
+    let plan = Plan::build(config).unwrap();
+    let rows: Vec<_> = plan.outputs.iter().map(|o| (o.slot, o.name.as_str(), o.after, o.sinks, o.required)).collect();
+    assert_eq!(rows, [(0, "all", None, 0b11, 0b01), (1, "all.confirm", Some(0), 0b10, 0)]);
+    assert_eq!(plan.sinks.iter().map(|s| s.outputs).collect::<Vec<_>>(), [0b01, 0b11]);
+    assert_eq!(plan.handlers[0].routes, [Some(0), Some(1)]);
+}
+
+#[test]
+fn an_unwired_second_output_is_not_built() {
+    const TWO: &[Output] = &[Output { name: "", after: None }, Output { name: "confirm", after: Some(0) }];
+    let mut config = config(GOOD, &[], &[], None);
+    config.handlers[0].outputs = TWO;
+    assert_eq!(Plan::build(config).unwrap().handlers[0].routes, [Some(0), None]);
+}
+
+#[test]
+fn sources_are_spread_over_the_shards() {
+    let mut text =
+        "cores = 2\n[handlers.all]\nkind = 'forward'\ninputs = ['a', 'b', 'c']\n[sinks.out]\nkind = 'blackhole'\ninputs = 'all'\n"
+            .to_owned();
+    for name in ["a", "b", "c"] {
+        text.push_str(&format!("[sources.{name}]\nkind = 'stdin'\n"));
+    }
+    assert_eq!(plan(&text).sources.iter().map(|s| s.home).collect::<Vec<_>>(), [0, 1, 0]);
+}
+
+#[test]
+fn more_sinks_than_a_mask_has_bits_are_refused() {
+    let mut text = GOOD.to_owned();
+    for n in 0..64 {
+        text.push_str(&format!("[sinks.s{n}]\nkind = 'blackhole'\ninputs = ['all']\n"));
+    }
+    assert_snapshot!(wrong(&text), @"default: sinks: there are 65, at most 64 can be; split the config over two agents");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_an_error_of_its_own() {
+    let path = std::path::Path::new("/nowhere/shipper.toml");
+    let error = Config::load(Some(path), std::iter::empty(), &[], &Host::this()).unwrap_err();
+    assert_snapshot!(error, @"cannot read config /nowhere/shipper.toml; name another with --config, or fix its permissions");
+}
+
+#[test]
+fn yaml_is_read_by_the_name_of_the_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("shipper.yml");
+    std::fs::write(
+        &path,
+        "sources: {in: {kind: stdin}}\nhandlers: {all: {kind: forward, inputs: in}}\nsinks: {out: {kind: blackhole, inputs: [al]}}\n",
+    )
+    .unwrap();
+    let error = Plan::load(Some(&path), std::iter::empty(), &[], &Host::this()).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("config {} has 1 error\n", path.display())), "{error}");
+    assert!(error.contains("line 3: sinks.out.inputs: no handler \"al\"; known: all; did you mean \"all\"?"), "{error}");
+}
