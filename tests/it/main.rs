@@ -1,0 +1,4 @@
+//! What needs the whole, in one binary: one link, many tests.
+#![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
+
+mod tidy;
