@@ -22,10 +22,10 @@ pub mod store;
 
 pub mod alert;
 pub mod batch;
-pub mod framing;
-pub mod ledger;
 pub mod checkpoint;
 pub mod dead_letter;
+pub mod framing;
+pub mod ledger;
 pub mod synth;
 
 pub mod net;

@@ -1,3 +1,110 @@
 //! The commands; one file a command.
+//!
+//! Exit codes: 0 fine, 64 usage, 69 something needed is not there, 70 we are wrong, 74 I/O,
+//! 78 config.
 
+pub mod check;
+pub mod list;
+pub mod run;
 pub mod scratch;
+pub mod try_records;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use argh::FromArgs;
+
+use crate::topology::ConfigError;
+
+/// Usage: the command line is wrong.
+pub const USAGE: u8 = 64;
+/// Something needed is not there, or another agent holds the state.
+pub const UNAVAILABLE: u8 = 69;
+/// Input or output failed.
+pub const IO: u8 = 74;
+/// The config is wrong.
+pub const CONFIG: u8 = 78;
+
+/// Where the config is, unless said otherwise.
+pub const DEFAULT_CONFIG: &str = "/etc/shipper/shipper.toml";
+
+/// A log shipper agent: reads alerts, recognises what matters, hands it on, loses nothing.
+#[derive(FromArgs, Debug)]
+#[argh(
+    example = "{command_name} --cores 4",
+    example = "{command_name} check --config shipper.toml",
+    example = "{command_name} try --handler dfn < alerts.json"
+)]
+struct Shipper {
+    /// config file (default /etc/shipper/shipper.toml)
+    #[argh(option)]
+    config: Option<PathBuf>,
+    /// shards, each pinned to a core
+    #[argh(option)]
+    cores: Option<usize>,
+    /// auto, uring or pread
+    #[argh(option)]
+    engine: Option<String>,
+    /// print the version
+    #[argh(switch)]
+    version: bool,
+    #[argh(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+enum Command {
+    Run(run::Run),
+    Check(check::Check),
+    Try(try_records::Try),
+    List(list::List),
+}
+
+/// Parses the command line, runs the command, prints what failed, chooses the exit code.
+pub fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
+    let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    let shipper = match Shipper::from_args(&["shipper"], &args) {
+        Ok(shipper) => shipper,
+        Err(exit) if exit.status.is_ok() => {
+            println!("{}", exit.output);
+            return ExitCode::SUCCESS;
+        }
+        Err(exit) => {
+            eprintln!("{}", exit.output.trim_end());
+            return ExitCode::from(USAGE);
+        }
+    };
+    if shipper.version {
+        println!("shipper {}", env!("CARGO_PKG_VERSION"));
+        return ExitCode::SUCCESS;
+    }
+    let outcome = match shipper.command {
+        None => run::run(run::Run { config: shipper.config, cores: shipper.cores, engine: shipper.engine }),
+        Some(Command::Run(args)) => run::run(args),
+        Some(Command::Check(args)) => check::run(&args),
+        Some(Command::Try(args)) => try_records::run(&args),
+        Some(Command::List(args)) => list::run(&args),
+    };
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("shipper: {error:#}");
+            ExitCode::from(code_of(&error))
+        }
+    }
+}
+
+/// The exit code that an error stands for.
+fn code_of(error: &anyhow::Error) -> u8 {
+    if let Some(config) = error.downcast_ref::<ConfigError>() {
+        return match config {
+            ConfigError::Read { .. } => UNAVAILABLE,
+            ConfigError::Invalid { .. } => CONFIG,
+        };
+    }
+    if error.downcast_ref::<crate::store::StoreError>().is_some() || error.downcast_ref::<crate::io::disk::LockError>().is_some() {
+        return UNAVAILABLE;
+    }
+    IO
+}

@@ -1,5 +1,7 @@
 //! Executes the synthetic writer's operations on a real file system.
 
+#![allow(clippy::disallowed_methods, reason = "a command of the operator works on real files")]
+
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},

@@ -1,5 +1,7 @@
 //! What an operator asks first when reading is slow or does not start.
 
+#![allow(clippy::disallowed_methods, reason = "an engine is where the real machine is touched")]
+
 use std::{fs, path::Path};
 
 use rustix::{

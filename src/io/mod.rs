@@ -20,11 +20,11 @@ use std::{
 use crate::clock::Clock;
 
 mod ahead;
+pub mod disk;
 mod facts;
 mod host;
 mod pread;
 pub mod probe;
-pub mod disk;
 pub mod slab;
 mod start;
 mod uring;

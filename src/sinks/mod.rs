@@ -17,6 +17,8 @@ use crate::{
 };
 
 crate::register! { Kind:
+    file::File,
+    stdout::Stdout,
     blackhole::Blackhole,
 }
 

@@ -71,7 +71,8 @@ impl Source for Running {
                 if end && !part.is_empty() && !admit.is_closed() {
                     part.push(b'\n');
                 }
-                let whole = if part.len() >= limits::FRAME_BYTES_MAX && whole_frames(&part) == 0 { part.len() } else { whole_frames(&part) };
+                let whole =
+                    if part.len() >= limits::FRAME_BYTES_MAX && whole_frames(&part) == 0 { part.len() } else { whole_frames(&part) };
                 if whole > 0 {
                     let rest = part.split_off(whole);
                     let bytes = std::mem::replace(&mut part, rest);

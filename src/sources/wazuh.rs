@@ -114,7 +114,8 @@ impl Siblings for Tree {
 
     fn origin(&self, number: u32, incarnation: u16) -> Arc<str> {
         let segment = Segment(number);
-        let date = jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(i64::from(segment.days()))).unwrap_or(jiff::civil::Date::MAX);
+        let date =
+            jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(i64::from(segment.days()))).unwrap_or(jiff::civil::Date::MAX);
         let life = if incarnation == 0 { String::new() } else { format!("~{incarnation}") };
         format!("{}/{date}/{:03}{life}", self.origin, segment.part()).into()
     }
@@ -147,7 +148,14 @@ mod tests {
         let read = |name| day_and_part(name, "ossec-alerts-");
         assert_eq!(read("ossec-alerts-14.json"), Some((14, 0)));
         assert_eq!(read("ossec-alerts-14-002.json"), Some((14, 2)));
-        for wrong in ["ossec-alerts-14.json.gz", "ossec-alerts-14.json.sum", "ossec-alerts-1.json", "ossec-alerts-14-.x.json", "alerts.json", "ossec-alerts-+4.json"] {
+        for wrong in [
+            "ossec-alerts-14.json.gz",
+            "ossec-alerts-14.json.sum",
+            "ossec-alerts-1.json",
+            "ossec-alerts-14-.x.json",
+            "alerts.json",
+            "ossec-alerts-+4.json",
+        ] {
             assert_eq!(read(wrong), None, "{wrong}");
         }
     }

@@ -188,6 +188,7 @@ impl Config {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "the config is read once, before anything runs")]
 fn read(path: &Path) -> io::Result<String> {
     let mut text = String::new();
     fs::File::open(path)?.take(CONFIG_BYTES_MAX + 1).read_to_string(&mut text)?;

@@ -3,7 +3,6 @@
 //! A [`Desk`] serves one source on one shard; what it makes of a slab depends on the slab alone,
 //! so any shard may do it.
 
-
 use crate::{
     alert::{Parser, Piece, salvage},
     batch::{Draft, DraftPool, Place},
@@ -21,6 +20,9 @@ pub struct Desk {
     pool: DraftPool,
     looks: Vec<Look>,
 }
+
+/// A handler and, for each of its outputs, the slot in the topology; `None` is unwired.
+pub type Branch = (Box<dyn Handler>, Vec<Option<u8>>);
 
 /// One branch at the desk.
 struct Seat {
@@ -71,7 +73,7 @@ impl Desk {
     /// A desk for the branches of one source, in their order.
     ///
     /// - `use_probe`: false to parse every frame, for the law's test and for measuring.
-    pub fn new(branches: Vec<(Box<dyn Handler>, Vec<Option<u8>>)>, pool: DraftPool, use_probe: bool) -> Self {
+    pub fn new(branches: Vec<Branch>, pool: DraftPool, use_probe: bool) -> Self {
         let seats: Vec<Seat> = branches
             .into_iter()
             .map(|(handler, routes)| {
@@ -94,7 +96,8 @@ impl Desk {
     /// - `from`: for each branch, bytes from the chunk's start that it has acked before a restart.
     pub fn handle(&mut self, chunk: Chunk, from: &[u64]) -> (Handled, At) {
         let Chunk { slab, at, kind, received, own, .. } = chunk;
-        let mut handled = Handled { draft: self.pool.draft(slab), tallies: vec![Tally::default(); self.seats.len()], rejected: Vec::new(), records: 0 };
+        let mut handled =
+            Handled { draft: self.pool.draft(slab), tallies: vec![Tally::default(); self.seats.len()], rejected: Vec::new(), records: 0 };
         let bytes = handled.draft.bytes().len() as u64;
         for (tally, from) in handled.tallies.iter_mut().zip(from) {
             tally.read = bytes.saturating_sub(*from);
@@ -122,7 +125,14 @@ impl Desk {
             let offered = (0..self.seats.len()).filter(|b| from[*b] <= look.frame.start as u64).fold(0u64, |mask, b| mask | 1 << b);
             let parses = !look.broken || self.parser.alert(&handled.draft.bytes()[look.frame.start..look.frame.end]).root().is_ok();
             if parses {
-                self.offer(handled, &mut shown, whole, look.frame.end - look.frame.start, look.wanted & offered, at, received, own);
+                // A run of NULs before an alert (a power cut left it) is no part of it.
+                let frame = &handled.draft.bytes()[look.frame.start..look.frame.end];
+                let lead = if look.broken { frame.iter().position(|b| *b != 0 && !b.is_ascii_whitespace()).unwrap_or(0) } else { 0 };
+                if lead > 0 {
+                    self.padding(handled, &mut shown, offered, lead as u64);
+                }
+                let place = Place { start: whole.start + narrow(lead), len: whole.len - narrow(lead) };
+                self.offer(handled, &mut shown, place, look.frame.end - look.frame.start - lead, look.wanted & offered, at, received, own);
                 continue;
             }
             let pieces = salvage(&handled.draft.bytes()[look.frame.start..look.frame.end]);
@@ -166,7 +176,17 @@ impl Desk {
     }
 
     #[allow(clippy::too_many_arguments, reason = "one call site's locals; a struct for them would be built per record")]
-    fn offer(&mut self, handled: &mut Handled, shown: &mut [u64], place: Place, frame_len: usize, wanted: u64, at: &At, received: u64, own: bool) {
+    fn offer(
+        &mut self,
+        handled: &mut Handled,
+        shown: &mut [u64],
+        place: Place,
+        frame_len: usize,
+        wanted: u64,
+        at: &At,
+        received: u64,
+        own: bool,
+    ) {
         for (branch, seat) in self.seats.iter_mut().enumerate() {
             if wanted >> branch & 1 == 0 {
                 continue;
@@ -210,7 +230,6 @@ pub fn origin(at: &At, place: Place) -> Origin<'_> {
 pub fn count(bytes: &[u8]) -> u64 {
     frames(bytes).count() as u64
 }
-
 
 fn narrow(n: usize) -> u32 {
     u32::try_from(n).expect("a slab is smaller than 4 GiB")

@@ -396,15 +396,18 @@ impl SourceHome {
             Err(back) => {
                 asked = back;
                 let on = self.on.clone();
-                self.on.spawn("dead letter", Box::pin(async move {
-                    loop {
-                        on.sleep(std::time::Duration::from_millis(limits::GROUP_COMMIT_MS)).await;
-                        match store.ask(asked) {
-                            Ok(()) => return,
-                            Err(back) => asked = back,
+                self.on.spawn(
+                    "dead letter",
+                    Box::pin(async move {
+                        loop {
+                            on.sleep(std::time::Duration::from_millis(limits::GROUP_COMMIT_MS)).await;
+                            match store.ask(asked) {
+                                Ok(()) => return,
+                                Err(back) => asked = back,
+                            }
                         }
-                    }
-                }));
+                    }),
+                );
             }
         }
     }
@@ -451,11 +454,14 @@ impl SourceHome {
         let Handled { draft, tallies, rejected, records } = handled;
         let len = draft.bytes().len() as u64;
         let end = match &at {
-            At::File { segment, incarnation, offset, .. } => Position::File { segment: *segment, incarnation: *incarnation, offset: offset + len },
+            At::File { segment, incarnation, offset, .. } => {
+                Position::File { segment: *segment, incarnation: *incarnation, offset: offset + len }
+            }
             At::Count { first, .. } => Position::Count(first + u64::from(records)),
         };
         if let (At::File { segment, incarnation, offset, .. }, Some(crc)) = (&at, rung)
-            && let Some((_, ladder)) = stream.segments.iter_mut().find(|(row, _)| (row.segment, row.incarnation) == (*segment, *incarnation))
+            && let Some((_, ladder)) =
+                stream.segments.iter_mut().find(|(row, _)| (row.segment, row.incarnation) == (*segment, *incarnation))
         {
             let watermark = stream.ledger.watermark(0).file_offset().unwrap_or(0);
             ladder.push(offset + len, crc, watermark);
@@ -470,7 +476,15 @@ impl SourceHome {
             if last != Some((message.record, message.branch)) {
                 last = Some((message.record, message.branch));
                 let bytes = batch.records()[message.record as usize].len;
-                groups.push(Group { branch: message.branch, bytes, pending: 0, first_pending: 0, refused: false, delivered: false, held: Vec::new() });
+                groups.push(Group {
+                    branch: message.branch,
+                    bytes,
+                    pending: 0,
+                    first_pending: 0,
+                    refused: false,
+                    delivered: false,
+                    held: Vec::new(),
+                });
             }
             let group = groups.last_mut().expect("a group was just made");
             let required = required_sinks(&setup, message.output);
@@ -528,7 +542,8 @@ impl SourceHome {
 
     fn reject(&self, setup: &Setup, batch: &Batch, at: &At, reject: Rejected) {
         let Rejected { place, branches, reason, detail } = reject;
-        let names: Vec<&str> = setup.branches.iter().enumerate().filter(|(b, _)| branches >> b & 1 == 1).map(|(_, b)| b.name.as_str()).collect();
+        let names: Vec<&str> =
+            setup.branches.iter().enumerate().filter(|(b, _)| branches >> b & 1 == 1).map(|(_, b)| b.name.as_str()).collect();
         let bytes = batch.slab().bytes.get(place.start as usize..(place.start + place.len) as usize).unwrap_or_default().to_vec();
         let header = Header {
             kind: Kind::Record,
@@ -621,12 +636,20 @@ impl Admit for SourceHome {
         let from: Vec<Position> = setup
             .branches
             .iter()
-            .map(|branch| saved.as_ref().and_then(|row| row.branch(&branch.name)).filter(|at| **at >= start).cloned().unwrap_or_else(|| start.clone()))
+            .map(|branch| {
+                saved.as_ref().and_then(|row| row.branch(&branch.name)).filter(|at| **at >= start).cloned().unwrap_or_else(|| start.clone())
+            })
             .collect();
         let mut streams = self.streams.borrow_mut();
         assert!(streams.iter().all(|s| s.name != stream), "a stream is opened once");
         let saved_segments = saved.map(|row| row.segments).unwrap_or_default();
-        let segments = saved_segments.into_iter().map(|row| { let ladder = Ladder::from_rungs(&row.rungs); (row, ladder) }).collect();
+        let segments = saved_segments
+            .into_iter()
+            .map(|row| {
+                let ladder = Ladder::from_rungs(&row.rungs);
+                (row, ladder)
+            })
+            .collect();
         streams.push(Stream {
             name: stream.to_owned(),
             ledger: Ledger::new(from.clone()),

@@ -75,6 +75,9 @@ pub struct Agent {
     sources: Arc<AtomicUsize>,
 }
 
+/// Builds a sink on the thread that runs it.
+type Build = Box<dyn FnOnce() -> Result<Box<dyn Sink>, SinkError> + Send>;
+
 /// A future for the edge thread (the HTTP face).
 pub type EdgeTask = Box<dyn FnOnce(Rc<dyn Io>) -> LocalFuture<'static, ()> + Send>;
 
@@ -91,7 +94,7 @@ impl Agent {
         let mut others = Vec::new();
         let mut inboxes = Vec::new();
         let mut shared: Vec<(u8, Arc<Inbox>)> = Vec::new();
-        let mut edge_sinks: Vec<(Box<dyn FnOnce() -> Result<Box<dyn Sink>, SinkError> + Send>, Arc<Inbox>, Standing)> = Vec::new();
+        let mut edge_sinks: Vec<(Build, Arc<Inbox>, Standing)> = Vec::new();
         let shed = Count::default();
         metrics.register("shipper_shed_messages", "Messages that a sink which is not required lost", shed.clone());
         for sink in plan.sinks.iter().filter(|s| s.thread != Thread::Shard) {
@@ -101,7 +104,7 @@ impl Agent {
             inboxes.push(inbox.clone());
             let standing = board.enter(format!("sinks.{}", sink.name));
             let (spec, name) = (sink.spec.clone(), sink.name.clone());
-            let build: Box<dyn FnOnce() -> Result<Box<dyn Sink>, SinkError> + Send> = Box::new(move || spec.build(&name));
+            let build: Build = Box::new(move || spec.build(&name));
             if sink.thread == Thread::Edge {
                 edge_sinks.push((build, inbox, standing));
             } else {
@@ -266,10 +269,13 @@ impl Shard {
             let done = Rc::new(Signal::default());
             ended.push(done.clone());
             let on = io.clone();
-            io.spawn("sink", Box::pin(async move {
-                run_sink(move || spec.build(&name), inbox, standing, on).await;
-                done.raise();
-            }));
+            io.spawn(
+                "sink",
+                Box::pin(async move {
+                    run_sink(move || spec.build(&name), inbox, standing, on).await;
+                    done.raise();
+                }),
+            );
         }
         let mut homes = Vec::new();
         for (index, source) in self.plan.sources.iter().enumerate().filter(|(_, s)| s.home == self.number) {
@@ -327,7 +333,14 @@ impl Shard {
             .iter()
             .filter_map(|sink| {
                 let (_, inbox) = own_inboxes.iter().chain(&self.shared).find(|(slot, _)| *slot == sink.slot)?;
-                Some(SinkEnd { slot: sink.slot, name: sink.name.clone(), inbox: inbox.clone(), required: sink.required, outputs: sink.outputs, shed: self.shed.clone() })
+                Some(SinkEnd {
+                    slot: sink.slot,
+                    name: sink.name.clone(),
+                    inbox: inbox.clone(),
+                    required: sink.required,
+                    outputs: sink.outputs,
+                    shed: self.shed.clone(),
+                })
             })
             .collect();
         SourceHome::new(
@@ -349,7 +362,14 @@ impl Shard {
     }
 }
 
-async fn run_source(source: Box<dyn Source>, io: Rc<dyn Io>, home: Rc<SourceHome>, standing: Standing, running: Arc<AtomicUsize>, finished: Rc<Signal>) {
+async fn run_source(
+    source: Box<dyn Source>,
+    io: Rc<dyn Io>,
+    home: Rc<SourceHome>,
+    standing: Standing,
+    running: Arc<AtomicUsize>,
+    finished: Rc<Signal>,
+) {
     if let Err(e) = source.run(io, home.clone(), standing.clone()).await {
         standing.set(State::Holding(e.to_string()));
     }

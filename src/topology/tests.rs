@@ -1,3 +1,4 @@
+#![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
 use insta::assert_snapshot;
 
 use super::*;

@@ -1,8 +1,8 @@
-//! What needs the whole crate, in one binary.
-
-mod engines;
-mod vectors_dfn;
 //! What needs the whole, in one binary: one link, many tests.
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
 
+mod agent;
+mod engines;
 mod tidy;
+mod vectors_dfn;
+mod vectors_framing;

@@ -8,6 +8,7 @@ use crate::alert::{Node, json_body};
 
 /// Members of `data.win.system` that the XML holds.
 #[derive(Clone, Copy)]
+#[allow(clippy::enum_variant_names, reason = "the names are Windows's own")]
 enum Name {
     ProviderName,
     ProviderGuid,

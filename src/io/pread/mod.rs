@@ -8,6 +8,8 @@
 //!
 //! Nothing here waits for a descriptor but tokio's own sockets, and those only on the edge.
 
+#![allow(clippy::disallowed_methods, reason = "an engine is where the real machine is touched")]
+
 use std::{
     cell::{Cell, OnceCell},
     future::ready,

@@ -1,5 +1,7 @@
 //! What glommio unwraps in /sys when it opens a direct file, looked at before it does.
 
+#![allow(clippy::disallowed_methods, reason = "an engine is where the real machine is touched")]
+
 use std::{fs, io, path::Path};
 
 /// Numbers that are read from a device's `queue` folder.

@@ -50,7 +50,11 @@ pub const FATES: &[(Code, Fate, &str)] = &[
     (Code::BadMessage, Fate::Refused, "the client cannot encode it"),
     // Only a person can mend these.
     (Code::TopicAuthorizationFailed, Fate::Hold, "not authorised to write; grant Write and Describe on the topic to this user"),
-    (Code::ClusterAuthorizationFailed, Fate::Hold, "not authorised to use an idempotent producer; grant Write on the topic, or IdempotentWrite on the cluster for brokers before 2.8"),
+    (
+        Code::ClusterAuthorizationFailed,
+        Fate::Hold,
+        "not authorised to use an idempotent producer; grant Write on the topic, or IdempotentWrite on the cluster for brokers before 2.8",
+    ),
     (Code::TransactionalIdAuthorizationFailed, Fate::Hold, "not authorised to use the transactional id; grant Write on it to this user"),
     (Code::UnknownTopicOrPartition, Fate::Hold, "the topic does not exist, or this user may not see it; create it or correct its name"),
     (Code::UnknownTopic, Fate::Hold, "the topic does not exist, or this user may not see it; create it or correct its name"),
@@ -147,7 +151,11 @@ impl Trouble {
 
 /// Parts of librdkafka's texts that mean "a person must mend this", and what to do. First match wins.
 const WRONG: &[(&str, &str, &str)] = &[
-    ("certificate verify failed", "the broker's certificate is not signed by tls.ca, or names another host", "give the CA that signed it, and the name that is in it in brokers"),
+    (
+        "certificate verify failed",
+        "the broker's certificate is not signed by tls.ca, or names another host",
+        "give the CA that signed it, and the name that is in it in brokers",
+    ),
     ("hostname mismatch", "the broker's certificate names another host", "write the name that is in the certificate into brokers"),
     ("alert number 42", "the broker does not take our certificate", "see tls.cert: who signed it, and whether the broker trusts that CA"),
     ("bad certificate", "the broker does not take our certificate", "see tls.cert: who signed it, and whether the broker trusts that CA"),
@@ -155,17 +163,37 @@ const WRONG: &[(&str, &str, &str)] = &[
     ("alert number 44", "our certificate is revoked", "ask for a new one and write it to tls.cert"),
     ("alert number 45", "our certificate is expired", "ask for a new one and write it to tls.cert"),
     ("alert number 46", "the broker does not take our certificate", "see tls.cert: who signed it, and whether the broker trusts that CA"),
-    ("alert number 48", "the broker does not know the CA of our certificate", "see tls.cert: who signed it, and whether the broker trusts that CA"),
+    (
+        "alert number 48",
+        "the broker does not know the CA of our certificate",
+        "see tls.cert: who signed it, and whether the broker trusts that CA",
+    ),
     ("alert number 49", "the broker denies our certificate access", "ask its operator"),
     ("alert number 116", "the broker wants a client certificate", "set tls.cert and tls.key"),
     ("alert certificate required", "the broker wants a client certificate", "set tls.cert and tls.key"),
     ("alert certificate expired", "our certificate is expired", "ask for a new one and write it to tls.cert"),
-    ("alert unknown ca", "the broker does not know the CA of our certificate", "see tls.cert: who signed it, and whether the broker trusts that CA"),
-    ("PLAINTEXT broker listener", "we speak TLS, the broker's port does not", "remove tls.* or give the port of its TLS listener in brokers"),
-    ("SSL broker listener", "we speak plain text, the broker's port wants TLS", "set tls.ca, or give the port of its plain listener in brokers"),
+    (
+        "alert unknown ca",
+        "the broker does not know the CA of our certificate",
+        "see tls.cert: who signed it, and whether the broker trusts that CA",
+    ),
+    (
+        "PLAINTEXT broker listener",
+        "we speak TLS, the broker's port does not",
+        "remove tls.* or give the port of its TLS listener in brokers",
+    ),
+    (
+        "SSL broker listener",
+        "we speak plain text, the broker's port wants TLS",
+        "set tls.ca, or give the port of its plain listener in brokers",
+    ),
     ("wrong version number", "we speak TLS, the broker's port does not", "remove tls.* or give the port of its TLS listener in brokers"),
     ("invalid credentials", "the broker refuses user name or password", "see sasl.username and the file or variable of the password"),
-    ("Invalid username or password", "the broker refuses user name or password", "see sasl.username and the file or variable of the password"),
+    (
+        "Invalid username or password",
+        "the broker refuses user name or password",
+        "see sasl.username and the file or variable of the password",
+    ),
     ("Authentication failed", "the broker refuses user name or password", "see sasl.username and the file or variable of the password"),
     ("supported mechanisms", "the broker does not know the SASL mechanism", "see sasl.mechanism"),
     ("SASL authentication error", "the broker refuses the SASL login", "see sasl.*"),
@@ -189,7 +217,9 @@ pub fn trouble(code: Code, reason: &str) -> Trouble {
     match code {
         Code::SSL => Trouble::Wrong(format!("{broker}TLS failed; see tls.* ({})", one_line(reason))),
         Code::Authentication => Trouble::Wrong(format!("{broker}the broker refuses the login; see sasl.* ({})", one_line(reason))),
-        Code::Resolve => Trouble::Away(format!("{broker}its name cannot be resolved; see brokers and the host's DNS ({})", one_line(reason))),
+        Code::Resolve => {
+            Trouble::Away(format!("{broker}its name cannot be resolved; see brokers and the host's DNS ({})", one_line(reason)))
+        }
         _ => Trouble::Away(format!("no broker answers; see brokers, the network and the brokers themselves ({})", one_line(reason))),
     }
 }

@@ -3,7 +3,11 @@
 //! It keeps at most 5 MiB or 100,000 messages of a partition, the oldest go first: whoever reads a
 //! topic back reads it while it is written. A topic that nobody created appears when it is asked for.
 
-use rdkafka::{mocking::MockCluster, producer::DefaultProducerContext, types::{RDKafkaApiKey, RDKafkaRespErr}};
+use rdkafka::{
+    mocking::MockCluster,
+    producer::DefaultProducerContext,
+    types::{RDKafkaApiKey, RDKafkaRespErr},
+};
 
 /// Bytes of one partition that the embedded broker keeps.
 pub const PARTITION_BYTES_MAX: u64 = 5 << 20;

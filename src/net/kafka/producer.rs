@@ -252,15 +252,19 @@ fn ask(producer: &Woken<Context>) {
                         unknown += 1;
                         let failure = fates::of(code, &context.topic);
                         match failure.fate {
-                            fates::Fate::Hold if unknown >= UNKNOWN_TOPIC_TRIES || code == Code::TopicAuthorizationFailed => Some(State::Holding(failure.text)),
+                            fates::Fate::Hold if unknown >= UNKNOWN_TOPIC_TRIES || code == Code::TopicAuthorizationFailed => {
+                                Some(State::Holding(failure.text))
+                            }
                             fates::Fate::Hold => None,
                             _ => Some(State::Retrying(failure.text)),
                         }
                     }
                     None => match topic.and_then(|t| t.partitions().iter().find(|p| p.leader() < 0)) {
-                        Some(partition) => {
-                            Some(State::Retrying(format!("topic \"{}\": partition {} has no leader; see the brokers", context.topic, partition.id())))
-                        }
+                        Some(partition) => Some(State::Retrying(format!(
+                            "topic \"{}\": partition {} has no leader; see the brokers",
+                            context.topic,
+                            partition.id()
+                        ))),
                         None => {
                             lock(&context.gathered).hint = None;
                             context.tell(State::Ready);
@@ -271,7 +275,9 @@ fn ask(producer: &Woken<Context>) {
             }
             Err(error) => {
                 let hint = lock(&context.gathered).hint.as_ref().map(Trouble::state);
-                Some(hint.unwrap_or_else(|| State::Retrying(format!("no broker answers; see brokers, the network and the brokers themselves ({error})"))))
+                Some(hint.unwrap_or_else(|| {
+                    State::Retrying(format!("no broker answers; see brokers, the network and the brokers themselves ({error})"))
+                }))
             }
         };
         if let Some(state) = state {

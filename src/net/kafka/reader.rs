@@ -40,7 +40,8 @@ impl Reader {
     /// # Errors
     /// What the client or the broker refuses.
     pub fn open(connection: &Connection, topic: &str, patience: Duration) -> Result<Self, String> {
-        let ours = [("group.id", "shipper-reader".into()), ("enable.auto.commit", "false".into()), ("enable.partition.eof", "false".into())];
+        let ours =
+            [("group.id", "shipper-reader".into()), ("enable.auto.commit", "false".into()), ("enable.partition.eof", "false".into())];
         let consumer: BaseConsumer = connection.client(&ours)?.create().map_err(|e| format!("cannot make a Kafka client: {e}"))?;
         let metadata = consumer.fetch_metadata(Some(topic), patience).map_err(|e| format!("topic {topic}: no metadata: {e}"))?;
         let found = metadata.topics().iter().find(|t| t.name() == topic).ok_or_else(|| format!("topic {topic}: not in the metadata"))?;
@@ -63,7 +64,9 @@ impl Reader {
         match self.consumer.poll(patience) {
             None => Ok(None),
             Some(Err(error)) => match error.rdkafka_error_code() {
-                Some(rdkafka::error::RDKafkaErrorCode::BrokerTransportFailure | rdkafka::error::RDKafkaErrorCode::AllBrokersDown) => Ok(None),
+                Some(rdkafka::error::RDKafkaErrorCode::BrokerTransportFailure | rdkafka::error::RDKafkaErrorCode::AllBrokersDown) => {
+                    Ok(None)
+                }
                 _ => Err(error.to_string()),
             },
             Some(Ok(message)) => Ok(Some(Read {

@@ -3,6 +3,8 @@
 //! Secrets come from files, environment or systemd credentials only, are read when a client is
 //! built (so that new ones are taken without a restart), and are never shown.
 
+#![allow(clippy::disallowed_methods, reason = "secrets are files of the operator, read once at start")]
+
 use std::{
     fmt,
     hash::{DefaultHasher, Hash, Hasher},
@@ -22,8 +24,11 @@ pub const CLIENT_ID: Field = Field::new("client_id", Type::Text, "shipper", "Nam
 pub const TLS_ENABLED: Field =
     Field::optional("tls.enabled", Type::Bool, "TLS; by default on where any other tls.* is set. Alone it trusts the system's CAs.");
 /// The CA.
-pub const TLS_CA: Field =
-    Field::optional("tls.ca", Type::Path, "PEM file with the CA, intermediates included, that vouches for the brokers and for our own certificate.");
+pub const TLS_CA: Field = Field::optional(
+    "tls.ca",
+    Type::Path,
+    "PEM file with the CA, intermediates included, that vouches for the brokers and for our own certificate.",
+);
 /// The certificate.
 pub const TLS_CERT: Field = Field::optional("tls.cert", Type::Path, "PEM file with our certificate, followed by intermediates if any.");
 /// The key.
@@ -37,10 +42,14 @@ pub const SASL_MECHANISM: Field =
 /// The user.
 pub const SASL_USERNAME: Field = Field::optional("sasl.username", Type::Text, "User name for SASL.");
 /// The password's file.
-pub const SASL_PASSWORD_FILE: Field =
-    Field::optional("sasl.password_file", Type::Path, "File whose first line is the password for SASL; read again when the client is built anew.");
+pub const SASL_PASSWORD_FILE: Field = Field::optional(
+    "sasl.password_file",
+    Type::Path,
+    "File whose first line is the password for SASL; read again when the client is built anew.",
+);
 /// The password's variable.
-pub const SASL_PASSWORD_ENV: Field = Field::optional("sasl.password_env", Type::Text, "Environment variable that holds the password for SASL.");
+pub const SASL_PASSWORD_ENV: Field =
+    Field::optional("sasl.password_env", Type::Text, "Environment variable that holds the password for SASL.");
 /// The password's credential.
 pub const SASL_PASSWORD_CREDENTIAL: Field = Field::optional(
     "sasl.password_credential",
@@ -133,11 +142,14 @@ impl PasswordIn {
             PasswordIn::File(path) => Secret::from_file(path),
             PasswordIn::Env(name) => match std::env::var(name) {
                 Ok(text) if !text.is_empty() => Ok(Secret(text)),
-                _ => Err(format!("environment variable {name} holds no password; set it for the agent, for example by EnvironmentFile= of its unit")),
+                _ => Err(format!(
+                    "environment variable {name} holds no password; set it for the agent, for example by EnvironmentFile= of its unit"
+                )),
             },
             PasswordIn::Credential(name) => {
-                let dir = std::env::var_os("CREDENTIALS_DIRECTORY")
-                    .ok_or_else(|| format!("no systemd credentials here; add LoadCredential={name}:FILE to the unit, or use sasl.password_file"))?;
+                let dir = std::env::var_os("CREDENTIALS_DIRECTORY").ok_or_else(|| {
+                    format!("no systemd credentials here; add LoadCredential={name}:FILE to the unit, or use sasl.password_file")
+                })?;
                 Secret::from_file(&PathBuf::from(dir).join(name))
             }
         }
@@ -178,7 +190,10 @@ const OURS: &[(&str, &str)] = &[
     ("ssl.certificate.pem", "use tls.cert"),
     ("ssl.ca.location", "use tls.ca"),
     ("ssl.ca.pem", "use tls.ca"),
-    ("sasl.oauthbearer.client.secret", "a secret does not belong into the config, and OAUTHBEARER is not supported; use SCRAM or certificates"),
+    (
+        "sasl.oauthbearer.client.secret",
+        "a secret does not belong into the config, and OAUTHBEARER is not supported; use SCRAM or certificates",
+    ),
     ("enable.ssl.certificate.verification", "the broker's certificate is always verified; give the CA in tls.ca"),
     ("ssl.endpoint.identification.algorithm", "the broker's name is always verified; write the name in its certificate into brokers"),
     ("transactional.id", "transactions are not an option of this component; remove it"),
@@ -198,14 +213,48 @@ const OURS: &[(&str, &str)] = &[
 
 /// Names that a slip of the hand may have meant.
 const KNOWN: &[&str] = &[
-    "message.max.bytes", "message.copy.max.bytes", "receive.message.max.bytes", "max.in.flight.requests.per.connection", "max.in.flight",
-    "topic.metadata.refresh.interval.ms", "metadata.max.age.ms", "topic.metadata.refresh.fast.interval.ms", "socket.timeout.ms",
-    "socket.send.buffer.bytes", "socket.receive.buffer.bytes", "socket.keepalive.enable", "socket.nagle.disable", "socket.max.fails",
-    "broker.address.ttl", "broker.address.family", "connections.max.idle.ms", "socket.connection.setup.timeout.ms", "reconnect.backoff.ms",
-    "reconnect.backoff.max.ms", "statistics.interval.ms", "client.rack", "client.dns.lookup", "ssl.cipher.suites", "ssl.curves.list",
-    "ssl.sigalgs.list", "ssl.crl.location", "ssl.providers", "queue.buffering.max.messages", "queue.buffering.backpressure.threshold",
-    "retry.backoff.ms", "retry.backoff.max.ms", "batch.num.messages", "sticky.partitioning.linger.ms", "request.timeout.ms", "partitioner",
-    "compression.level", "debug", "api.version.request", "enable.random.seed", "metadata.recovery.strategy", "msg_order_cmp",
+    "message.max.bytes",
+    "message.copy.max.bytes",
+    "receive.message.max.bytes",
+    "max.in.flight.requests.per.connection",
+    "max.in.flight",
+    "topic.metadata.refresh.interval.ms",
+    "metadata.max.age.ms",
+    "topic.metadata.refresh.fast.interval.ms",
+    "socket.timeout.ms",
+    "socket.send.buffer.bytes",
+    "socket.receive.buffer.bytes",
+    "socket.keepalive.enable",
+    "socket.nagle.disable",
+    "socket.max.fails",
+    "broker.address.ttl",
+    "broker.address.family",
+    "connections.max.idle.ms",
+    "socket.connection.setup.timeout.ms",
+    "reconnect.backoff.ms",
+    "reconnect.backoff.max.ms",
+    "statistics.interval.ms",
+    "client.rack",
+    "client.dns.lookup",
+    "ssl.cipher.suites",
+    "ssl.curves.list",
+    "ssl.sigalgs.list",
+    "ssl.crl.location",
+    "ssl.providers",
+    "queue.buffering.max.messages",
+    "queue.buffering.backpressure.threshold",
+    "retry.backoff.ms",
+    "retry.backoff.max.ms",
+    "batch.num.messages",
+    "sticky.partitioning.linger.ms",
+    "request.timeout.ms",
+    "partitioner",
+    "compression.level",
+    "debug",
+    "api.version.request",
+    "enable.random.seed",
+    "metadata.recovery.strategy",
+    "msg_order_cmp",
 ];
 
 impl Connection {
@@ -240,7 +289,8 @@ impl Connection {
             section.wrong("tls.enabled", "contradicts the other tls.* settings; remove it or them");
         }
         if files.cert.is_some() != files.key.is_some() {
-            section.wrong(if files.cert.is_some() { "tls.key" } else { "tls.cert" }, "must be set too: certificate and key belong together");
+            section
+                .wrong(if files.cert.is_some() { "tls.key" } else { "tls.cert" }, "must be set too: certificate and key belong together");
         }
         if files.cert.is_some() && files.ca.is_none() {
             section.wrong("tls.ca", "must be set where tls.cert is: without it nothing vouches for the brokers or the certificate");
@@ -273,7 +323,9 @@ impl Connection {
         .flatten()
         .collect();
         let [password] = <[PasswordIn; 1]>::try_from(given)
-            .map_err(|_| section.wrong("sasl.mechanism", "wants exactly one of sasl.password_file, sasl.password_env, sasl.password_credential"))
+            .map_err(|_| {
+                section.wrong("sasl.mechanism", "wants exactly one of sasl.password_file, sasl.password_env, sasl.password_credential")
+            })
             .ok()?;
         Some(Sasl { mechanism, username, password })
     }
@@ -309,7 +361,10 @@ impl Connection {
             }
         }
         if let Some(sasl) = &self.sasl {
-            config.set("sasl.mechanism", sasl.mechanism).set("sasl.username", &sasl.username).set("sasl.password", sasl.password.read()?.reveal());
+            config
+                .set("sasl.mechanism", sasl.mechanism)
+                .set("sasl.username", &sasl.username)
+                .set("sasl.password", sasl.password.read()?.reveal());
         }
         for (name, value) in &self.options {
             config.set(name, value);
@@ -330,7 +385,8 @@ impl Connection {
 }
 
 fn is_address(text: &str) -> bool {
-    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && !host.contains(['/', ',', ' ']) && port.parse::<u16>().is_ok_and(|p| p > 0))
+    text.rsplit_once(':')
+        .is_some_and(|(host, port)| !host.is_empty() && !host.contains(['/', ',', ' ']) && port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
 /// Says whether the operator may set this property so.
@@ -341,7 +397,8 @@ pub fn check_option(name: &str, value: &str) -> Result<(), String> {
     if let Some((_, remedy)) = OURS.iter().find(|(ours, _)| *ours == name) {
         return Err(format!("\"{name}\" cannot be set here; {remedy}"));
     }
-    if matches!(name, "max.in.flight" | "max.in.flight.requests.per.connection") && value.parse::<u32>().is_ok_and(|n| n > crate::limits::KAFKA_IN_FLIGHT_MAX)
+    if matches!(name, "max.in.flight" | "max.in.flight.requests.per.connection")
+        && value.parse::<u32>().is_ok_and(|n| n > crate::limits::KAFKA_IN_FLIGHT_MAX)
     {
         return Err(format!("\"{name}\" is at most {}: beyond it the order is lost", crate::limits::KAFKA_IN_FLIGHT_MAX));
     }
@@ -349,10 +406,12 @@ pub fn check_option(name: &str, value: &str) -> Result<(), String> {
     config.set(name, value);
     match config.create_native_config() {
         Ok(_) => Ok(()),
-        Err(rdkafka::error::KafkaError::ClientConfig(_, what, _, _)) if what.starts_with("No such") => Err(match nearest(name, KNOWN.iter().copied()) {
-            Some(known) => format!("librdkafka has no property \"{name}\"; did you mean \"{known}\"?"),
-            None => format!("librdkafka has no property \"{name}\"; see its CONFIGURATION.md for those of version 2.12"),
-        }),
+        Err(rdkafka::error::KafkaError::ClientConfig(_, what, _, _)) if what.starts_with("No such") => {
+            Err(match nearest(name, KNOWN.iter().copied()) {
+                Some(known) => format!("librdkafka has no property \"{name}\"; did you mean \"{known}\"?"),
+                None => format!("librdkafka has no property \"{name}\"; see its CONFIGURATION.md for those of version 2.12"),
+            })
+        }
         Err(rdkafka::error::KafkaError::ClientConfig(_, what, _, _)) => Err(format!("\"{name}\": {what}; correct the value")),
         Err(other) => Err(format!("\"{name}\": {other}; correct the value")),
     }
@@ -399,7 +458,9 @@ mod tests {
 
     #[test]
     fn an_address_has_a_host_and_a_port() {
-        for (text, good) in [("a:1", true), ("[::1]:9092", true), ("a", false), (":1", false), ("a:0", false), ("a:b", false), ("http://a:1", false)] {
+        for (text, good) in
+            [("a:1", true), ("[::1]:9092", true), ("a", false), (":1", false), ("a:0", false), ("a:b", false), ("http://a:1", false)]
+        {
             assert_eq!(is_address(text), good, "{text}");
         }
     }

@@ -141,7 +141,8 @@ impl Follow {
             match self.read_to_end(open).await {
                 Ok(()) => {}
                 Err(e) => {
-                    self.standing.set(State::Retrying(format!("cannot read {}: {e}; check its disk and its permissions", open.path.display())));
+                    self.standing
+                        .set(State::Retrying(format!("cannot read {}: {e}; check its disk and its permissions", open.path.display())));
                     self.wait(&*watch).await;
                     continue;
                 }
@@ -203,7 +204,10 @@ impl Follow {
         let file = self.io.open(path)?;
         let stat = file.stat()?;
         if !stat.is_file {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("{} is no regular file; name the file itself", path.display())));
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{} is no regular file; name the file itself", path.display()),
+            ));
         }
         let dated = self.dated(&stat);
         let segment = match (dated, last) {
@@ -338,7 +342,10 @@ impl Follow {
             Ok(named) if same(&named, &open.stat) => {
                 // Cut and grown past the old end between two looks: what lay before is other bytes.
                 let before = open.offset - open.part.len() as u64;
-                if now.modified != open.stat.modified && !open.window.is_empty() && self.before(&*open.file, before).await != tail_of(&open.window, before) {
+                if now.modified != open.stat.modified
+                    && !open.window.is_empty()
+                    && self.before(&*open.file, before).await != tail_of(&open.window, before)
+                {
                     return Look::Restarted;
                 }
                 open.stat.modified = now.modified;
@@ -402,7 +409,8 @@ impl Follow {
         for path in self.candidates(&saved) {
             let Ok(file) = self.io.open(&path) else { continue };
             let Ok(stat) = file.stat() else { continue };
-            let same_file = (stat.device, stat.inode) == (saved.device, saved.inode) && (saved.born == 0 || stat.born == 0 || saved.born == stat.born);
+            let same_file =
+                (stat.device, stat.inode) == (saved.device, saved.inode) && (saved.born == 0 || stat.born == 0 || saved.born == stat.born);
             let head = self.bytes(&*file, 0, saved.head_len as usize).await;
             let same_head = saved.head_len > 0 && head.len() == saved.head_len as usize && crc32c::crc32c(&head) == saved.head_crc;
             if !(same_file || same_head) {

@@ -1,0 +1,107 @@
+//! `shipper list`: the kinds there are, and an example of each.
+
+use std::process::ExitCode;
+
+use argh::FromArgs;
+
+use crate::{
+    handlers,
+    register::{Field, Type},
+    sinks, sources,
+};
+
+/// List the kinds of sources, handlers and sinks, or print an example of one.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "list", example = "shipper list", example = "shipper list --example dfn")]
+pub struct List {
+    /// print a commented block of this kind, ready to paste into a config
+    #[argh(option)]
+    example: Option<String>,
+}
+
+type Row = (&'static str, &'static str, &'static str, &'static [Field]);
+
+/// Every kind: section, name, about, fields.
+pub fn kinds() -> Vec<Row> {
+    let sources = sources::ALL.iter().map(|k| ("sources", k.name(), k.about(), k.fields()));
+    let handlers = handlers::ALL.iter().map(|k| ("handlers", k.name(), k.about(), k.fields()));
+    let sinks = sinks::ALL.iter().map(|k| ("sinks", k.name(), k.about(), k.fields()));
+    sources.chain(handlers).chain(sinks).collect()
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// None: an unknown kind is told and ends with 64.
+pub fn run(args: &List) -> anyhow::Result<ExitCode> {
+    let kinds = kinds();
+    let Some(name) = &args.example else {
+        for (section, name, about, _) in kinds {
+            println!("{section:9} {name:12} {about}");
+        }
+        return Ok(ExitCode::SUCCESS);
+    };
+    let found: Vec<_> = kinds.iter().filter(|(_, kind, ..)| kind == name).collect();
+    if found.is_empty() {
+        let known: Vec<_> = kinds.iter().map(|(_, name, ..)| *name).collect();
+        eprintln!("shipper: no kind {name:?}; known: {}", known.join(", "));
+        return Ok(ExitCode::from(super::USAGE));
+    }
+    for (section, kind, about, fields) in found {
+        print!("{}", example(section, kind, about, fields));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A commented TOML block: what must be set stands bare, the rest is a comment with its default.
+fn example(section: &str, kind: &str, about: &str, fields: &[Field]) -> String {
+    let mut text = format!("# {about}\n[{section}.{kind}]\nkind = \"{kind}\"\n");
+    if section != "sources" {
+        text += "inputs = []                 # names of sources or outputs\n";
+    }
+    for field in fields {
+        text += &format!("\n# {} ({})\n", field.doc, field.kind);
+        let value = field.default.map_or_else(|| sample(field.kind), |default| written(field.kind, default));
+        let mark = if field.required { "" } else { "# " };
+        text += &format!("{mark}{} = {value}\n", field.name);
+    }
+    text
+}
+
+fn written(kind: Type, default: &str) -> String {
+    let bare =
+        matches!(kind, Type::Bool | Type::Int { .. } | Type::Map) || default.starts_with(['"', '[']) || default.parse::<i64>().is_ok();
+    if bare { default.to_owned() } else { format!("{default:?}") }
+}
+
+fn sample(kind: Type) -> String {
+    match kind {
+        Type::Bool => "true".into(),
+        Type::Int { min, .. } => min.to_string(),
+        Type::Texts => "[\"…\"]".into(),
+        Type::Map => "{}".into(),
+        _ => "\"…\"".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::register::Node;
+
+    #[test]
+    fn every_example_is_toml_and_every_field_is_explained() {
+        for (section, kind, about, fields) in kinds() {
+            let text = example(section, kind, about, fields);
+            // Also with each comment taken off: an operator will.
+            let bare: String = text
+                .lines()
+                .map(|line| if line.contains(" = ") { line.trim_start_matches("# ") } else { line })
+                .fold(String::new(), |all, line| all + line + "\n");
+            for text in [&text, &bare] {
+                assert!(Node::parse_toml(text).is_ok(), "{section}.{kind} is no TOML:\n{text}");
+            }
+            assert!(fields.iter().all(|f| !f.doc.is_empty()), "{section}.{kind}: a field says nothing");
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! `shipper run`: the agent, until SIGTERM.
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use argh::FromArgs;
+
+use super::{DEFAULT_CONFIG, UNAVAILABLE};
+use crate::{
+    clock::SystemClock,
+    io::{
+        self, Disk, Watcher,
+        disk::{RealDisk, StateLock},
+    },
+    metrics::{Board, Metrics},
+    ring::Signal,
+    store::{self, Writer},
+    topology::{
+        Engine, Flag, Host, LogFormat, OnFull, Plan,
+        home::Rows,
+        run::{Agent, Needs},
+    },
+};
+
+/// Run the agent until SIGTERM or SIGINT.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "run", example = "shipper run", example = "shipper run --config shipper.toml --cores 4 --engine pread")]
+pub struct Run {
+    /// config file (default /etc/shipper/shipper.toml)
+    #[argh(option)]
+    pub config: Option<PathBuf>,
+    /// shards, each pinned to a core
+    #[argh(option)]
+    pub cores: Option<usize>,
+    /// auto, uring or pread
+    #[argh(option)]
+    pub engine: Option<String>,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// A wrong config, a state folder that is held or cannot be trusted, threads that cannot start.
+pub fn run(args: Run) -> anyhow::Result<ExitCode> {
+    let path = args.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+    let mut flags = Vec::new();
+    if let Some(cores) = args.cores {
+        flags.push(Flag { path: "cores", value: cores.to_string(), flag: "--cores" });
+    }
+    if let Some(engine) = &args.engine {
+        flags.push(Flag { path: "engine", value: engine.clone(), flag: "--engine" });
+    }
+    let plan = Plan::load(Some(path), std::env::vars(), &flags, &Host::this())?;
+    log(&plan)?;
+    let asked = match plan.globals.engine {
+        Engine::Auto => io::Asked::Auto,
+        Engine::Uring => io::Asked::Uring,
+        Engine::Pread => io::Asked::Pread,
+    };
+    let (engine, why) = match io::choose(asked) {
+        Ok(chosen) => chosen,
+        Err(why) => {
+            eprintln!("shipper: {why}");
+            return Ok(ExitCode::from(UNAVAILABLE));
+        }
+    };
+    tracing::info!(%engine, why, "engine");
+    let state = plan.globals.state_dir.clone();
+    RealDisk::new()
+        .make_dir(&state)
+        .with_context(|| format!("cannot make state folder {}; name another with state.dir, or fix permissions", state.display()))?;
+    let _lock = StateLock::take(&state)?;
+    let options = store::Options {
+        dead_letter_bytes_max: plan.globals.dead_letter.max_bytes,
+        on_full: match plan.globals.dead_letter.on_full {
+            OnFull::Stop => store::OnFull::Stop,
+            OnFull::DropOldest => store::OnFull::DropOldest,
+        },
+        ..store::Options::default()
+    };
+    let (writer, checkpoint) = Writer::open(Box::new(RealDisk::new()), &state, options)?;
+    let clock = SystemClock::new();
+    let board = Board::default();
+    let metrics = Metrics::new(&board);
+    let store = store::start(writer, clock, board.enter("store")).context("cannot start the store thread")?;
+    let rows = checkpoint.map(|c| c.rows).unwrap_or_default();
+    let watcher = Watcher::new().context("cannot start the watch thread")?;
+    let every = plan.globals.log.stats_every;
+    let (stats_of, stats_rows) = (metrics.clone(), Rows::new(rows));
+    let stats: crate::topology::run::EdgeTask = Box::new(move |io| {
+        Box::pin(async move {
+            if every.is_zero() {
+                return;
+            }
+            loop {
+                io.sleep(every).await;
+                tell(&stats_of);
+            }
+        })
+    });
+    let cores = io::cores().context("cannot ask which cores may be used")?;
+    let needs = Needs {
+        plan: Arc::new(plan),
+        engine,
+        cores,
+        watcher,
+        clock,
+        board,
+        metrics: metrics.clone(),
+        store: Some(store),
+        rows: stats_rows,
+    };
+    let stop = Arc::new(Signal::default());
+    let ends = stop.clone();
+    let signals: crate::topology::run::EdgeTask = Box::new(move |_| {
+        Box::pin(async move {
+            use tokio::signal::unix::{SignalKind, signal};
+            let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
+            tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+            ends.raise();
+        })
+    });
+    let agent = Agent::start(needs, vec![stats, signals])?;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    while !stop.take() && agent.sources() > 0 {
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    let clean = agent.drain();
+    tell(&metrics);
+    if !clean {
+        tracing::warn!("stopped before everything was acked; the rest is read again at the next start");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One line of figures for each branch.
+fn tell(metrics: &Metrics) {
+    for (source, branch, counts) in metrics.branches() {
+        tracing::info!(
+            source,
+            branch,
+            read_bytes = counts.read.get(),
+            shipped_bytes = counts.shipped.get(),
+            dropped_bytes = counts.dropped.total(),
+            dead_letter_bytes = counts.dead_letter.total(),
+            in_flight_bytes = counts.in_flight.get(),
+            "statistics"
+        );
+    }
+}
+
+fn log(plan: &Plan) -> anyhow::Result<()> {
+    let level: tracing::Level = plan.globals.log.level.parse().context("the log level")?;
+    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
+    match plan.globals.log.format {
+        LogFormat::Text => builder.with_ansi(false).init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

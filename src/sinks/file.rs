@@ -1,0 +1,120 @@
+//! `file`: one payload a line, appended to a file; acked once it is on the disk.
+
+#![allow(clippy::disallowed_methods, reason = "a sink on a thread of its own, where it may block")]
+
+use std::{
+    fs,
+    io::{self, Write},
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{Inbox, Kind, Parcel, Sink, SinkError, Spec, Thread};
+use crate::{
+    io::{Executor, LocalFuture},
+    metrics::{Standing, State},
+    register::{Field, Section, Type},
+};
+
+/// The kind.
+pub struct File;
+
+const FIELDS: &[Field] = &[
+    Field::required("path", Type::Path, "The file to append to; made with mode 0640 if absent, and opened anew when its name is renamed or removed."),
+    Field::new("fsync", Type::Bool, "true", "Whether a batch is synced to the disk before it is acked; without it a power cut may lose what was acked."),
+];
+
+impl Kind for File {
+    fn name(&self) -> &'static str {
+        "file"
+    }
+    fn about(&self) -> &'static str {
+        "one payload a line, appended to a file"
+    }
+    fn fields(&self) -> &'static [Field] {
+        FIELDS
+    }
+    fn required(&self) -> bool {
+        true
+    }
+    fn thread(&self) -> Thread {
+        Thread::Own
+    }
+    fn parse(&self, section: &mut Section<'_>) -> Box<dyn Spec> {
+        Box::new(Settings { path: section.path("path"), fsync: section.bool("fsync") })
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    path: PathBuf,
+    fsync: bool,
+}
+
+impl Spec for Settings {
+    fn build(&self, _name: &str) -> Result<Box<dyn Sink>, SinkError> {
+        Ok(Box::new(Running { settings: self.clone(), open: None }))
+    }
+}
+
+struct Running {
+    settings: Settings,
+    open: Option<fs::File>,
+}
+
+impl Sink for Running {
+    fn run(mut self: Box<Self>, inbox: Arc<Inbox>, on: Rc<dyn Executor>, standing: Standing) -> LocalFuture<'static, Result<(), SinkError>> {
+        Box::pin(async move {
+            while let Some(parcel) = inbox.pop().await {
+                let numbers = parcel.numbers();
+                let text = lines(&parcel, &numbers);
+                while let Err(e) = self.write(&text) {
+                    let path = self.settings.path.display();
+                    standing.set(State::Retrying(format!("cannot write {path}: {e}; free disk space or fix its permissions")));
+                    self.open = None;
+                    on.sleep(Duration::from_secs(1)).await;
+                }
+                standing.set(State::Ready);
+                parcel.acks.delivered(&parcel.batch, numbers);
+            }
+            Ok(())
+        })
+    }
+}
+
+impl Running {
+    /// Writes all of `text`, or leaves the file as long as it was.
+    fn write(&mut self, text: &[u8]) -> io::Result<()> {
+        if !self.open.as_ref().is_some_and(|file| is_still(file, &self.settings.path)) {
+            self.open = None;
+        }
+        let file = match &mut self.open {
+            Some(file) => file,
+            None => self.open.insert(fs::OpenOptions::new().create(true).append(true).mode(0o640).open(&self.settings.path)?),
+        };
+        let before = file.metadata()?.len();
+        let written = file.write_all(text).and_then(|()| if self.settings.fsync { file.sync_data() } else { Ok(()) });
+        if written.is_err() {
+            // A part of a batch would be there twice after the next try.
+            let _ = file.set_len(before);
+        }
+        written
+    }
+}
+
+fn is_still(file: &fs::File, path: &Path) -> bool {
+    let (Ok(open), Ok(named)) = (file.metadata(), fs::metadata(path)) else { return false };
+    (open.dev(), open.ino()) == (named.dev(), named.ino())
+}
+
+fn lines(parcel: &Parcel, numbers: &[u32]) -> Vec<u8> {
+    let mut text = Vec::new();
+    for n in numbers {
+        text.extend_from_slice(parcel.batch.message(*n).payload);
+        text.push(b'\n');
+    }
+    text
+}
