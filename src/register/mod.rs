@@ -1,6 +1,6 @@
 //! "One file, one line": how a component becomes known, and how its settings are read.
 //!
-//! - [`register!`](crate::register) declares the component modules of a folder and lists their kinds in `ALL`.
+//! - `register!` declares the component modules of a folder and lists their kinds in `ALL`.
 //! - [`tree`] is what the operator wrote, with its place; TOML and YAML end in the same tree.
 //! - [`Section`] reads one component's part of the tree against its [`Field`] table, gathers
 //!   *all* errors, and answers an unknown key with the nearest known one.

@@ -17,17 +17,16 @@ const LAYERS: &[&[&str]] = &[
     &["topology"],
     &["sources", "handlers", "stages", "lookups", "sinks", "scan", "api"],
     &["net"],
+    &["store"],
     &["alert", "batch", "framing", "ledger", "checkpoint", "dead_letter", "tables", "intel", "detect", "synth"],
-    &["ring", "store", "io"],
+    &["io"],
+    &["ring"],
     &["clock", "metrics", "limits", "register", "position"],
 ];
 
 /// Arrows within a row that are meant.
 const ARROWS: &[(&str, &str, &str)] = &[
     ("api", "scan", "the REST routes of the scan"),
-    ("io", "ring", "pooled slabs come back through a ring"),
-    ("store", "ring", "work arrives and acks return by ring"),
-    ("store", "io", "the store thread writes through io::Disk"),
 ];
 
 /// Arrows within `sources`: every other one there is a mistake.
