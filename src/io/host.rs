@@ -78,7 +78,7 @@ fn old_stat(dir: impl AsFd, path: &Path, flags: AtFlags) -> io::Result<Stat> {
         inode: found.st_ino,
         born: 0,
         size: u64::try_from(found.st_size).unwrap_or(0),
-        modified: since_epoch(found.st_mtime, u64::try_from(found.st_mtime_nsec).unwrap_or(0)),
+        modified: since_epoch(found.st_mtime, found.st_mtime_nsec),
         is_file: FileType::from_raw_mode(found.st_mode) == FileType::RegularFile,
     })
 }

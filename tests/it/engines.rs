@@ -16,7 +16,7 @@ use std::{
 };
 
 use shipper::{
-    clock::{Clock as _, SystemClock},
+    clock::SystemClock,
     io::{self, Asked, Engine, Io, LocalFuture, Setup, SlabPool, Watcher},
     limits,
     ring::Mailbox,
