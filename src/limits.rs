@@ -70,9 +70,13 @@ pub const COLD_BLOCKS_AHEAD: usize = 16;
 pub const COLD_PINNED_BYTES: usize = COLD_BLOCKS_AHEAD * SLAB_BYTES;
 /// Bytes that any other `uring` executor pins, three times over: the least that glommio takes.
 pub const PINNED_BYTES_MIN: usize = 64 << 10;
-/// Milliseconds after which a busy `uring` executor looks at its ring and timers again. glommio's
-/// own 100 would delay an ack by as much while a shard parses a backlog.
-pub const PREEMPT_MS: u64 = 1;
+/// Milliseconds after which a busy `uring` executor looks at its ring, its timers and the wakes from
+/// other threads again. glommio's own 100 would delay an ack by as much while a shard parses.
+pub const TURN_MS: u64 = 1;
+/// Milliseconds that a busy `uring` executor can oversleep (`io/uring/beat.rs`).
+pub const BEAT_MS_MIN: u64 = 20;
+/// Milliseconds that an idle one can; no tick of an idle agent is faster.
+pub const BEAT_MS_MAX: u64 = 1000;
 /// Messages waiting for a sink that is not required; the oldest goes first, counted.
 pub const OPTIONAL_INBOX_MESSAGES: usize = 10_000;
 /// Depth of JSON that the parser accepts.

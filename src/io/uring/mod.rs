@@ -10,6 +10,7 @@
 //! - Opening a direct file reads /sys and panics on what it does not know: [`sysfs`] looks first.
 //! - Many wakes of one task from another thread overflow a counter: foreign threads wake only
 //!   through an `AtomicWaker` (`ring`).
+//! - It can fall asleep on a task that is ready to run: [`beat`] bounds how long.
 //! - A task left over when the executor goes is never dropped, and the kernel may still write into
 //!   a buffer of a read that is: both are waited for before the executor ends.
 //!
@@ -40,6 +41,7 @@ use crate::{
     limits,
 };
 
+mod beat;
 mod cold;
 mod sysfs;
 
@@ -56,7 +58,8 @@ pub(super) fn run<T: 'static>(
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name(&setup.name)
         .io_memory(pinned.0)
-        .preempt_timer(Duration::from_millis(limits::PREEMPT_MS))
+        // Not used: it is the likeliest cause of oversleeping, and `pause` does its work.
+        .preempt_timer(Duration::from_secs(3600))
         .make()
         .map_err(io::Error::from)?;
     let engine = Rc::new(Uring {
@@ -66,10 +69,14 @@ pub(super) fn run<T: 'static>(
         tasks: Rc::default(),
         reads: Rc::default(),
         budget: Budget::new(limits::COLD_BLOCKS_AHEAD),
+        pulse: Rc::default(),
+        turn: Rc::default(),
     });
     begun();
     Ok(executor.run(async move {
-        let outcome = body(engine.clone()).await;
+        let beat = glommio::spawn_local(beat::keep(engine.pulse.clone()));
+        let outcome = engine.pulse.count(body(engine.clone())).await;
+        beat.cancel().await;
         engine.tasks.end().await;
         engine.reads.settle().await;
         outcome
@@ -115,6 +122,18 @@ struct Uring {
     tasks: Rc<Tasks>,
     reads: Rc<Reads>,
     budget: Budget,
+    pulse: Rc<beat::Pulse>,
+    turn: Rc<Turn>,
+}
+
+/// When the executor last looked beyond its own tasks.
+#[derive(Default)]
+struct Turn {
+    /// Monotonic nanoseconds.
+    last: Cell<u64>,
+    /// One is wanted: until it has been, every pausing task steps aside, since the executor looks
+    /// only when no task is ready.
+    due: Cell<bool>,
 }
 
 /// The tasks that were spawned and have not ended.
@@ -188,11 +207,11 @@ impl Executor for Uring {
     }
 
     fn spawn(&self, name: &'static str, task: LocalFuture<'static, ()>) {
-        self.tasks.spawn(async move {
+        self.tasks.spawn(self.pulse.count(async move {
             tracing::trace!(task = name, "task begins");
             task.await;
             tracing::trace!(task = name, "task ends");
-        });
+        }));
     }
 
     fn sleep(&self, span: Duration) -> LocalFuture<'static, ()> {
@@ -200,7 +219,18 @@ impl Executor for Uring {
     }
 
     fn pause(&self) -> LocalFuture<'static, ()> {
-        Box::pin(async { glommio::executor().yield_now().await })
+        let (turn, clock) = (self.turn.clone(), self.clock);
+        Box::pin(async move {
+            if clock.mono().saturating_sub(turn.last.get()) >= limits::TURN_MS * 1_000_000 {
+                turn.due.set(true);
+            }
+            if !turn.due.get() {
+                return glommio::executor().yield_now().await;
+            }
+            Timer::new(Duration::ZERO).await;
+            turn.due.set(false);
+            turn.last.set(clock.mono());
+        })
     }
 }
 
