@@ -23,8 +23,17 @@ use crate::{
 pub struct File;
 
 const FIELDS: &[Field] = &[
-    Field::required("path", Type::Path, "The file to append to; made with mode 0640 if absent, and opened anew when its name is renamed or removed."),
-    Field::new("fsync", Type::Bool, "true", "Whether a batch is synced to the disk before it is acked; without it a power cut may lose what was acked."),
+    Field::required(
+        "path",
+        Type::Path,
+        "The file to append to; made with mode 0640 if absent, and opened anew when its name is renamed or removed.",
+    ),
+    Field::new(
+        "fsync",
+        Type::Bool,
+        "true",
+        "Whether a batch is synced to the disk before it is acked; without it a power cut may lose what was acked.",
+    ),
 ];
 
 impl Kind for File {
@@ -66,7 +75,12 @@ struct Running {
 }
 
 impl Sink for Running {
-    fn run(mut self: Box<Self>, inbox: Arc<Inbox>, on: Rc<dyn Executor>, standing: Standing) -> LocalFuture<'static, Result<(), SinkError>> {
+    fn run(
+        mut self: Box<Self>,
+        inbox: Arc<Inbox>,
+        on: Rc<dyn Executor>,
+        standing: Standing,
+    ) -> LocalFuture<'static, Result<(), SinkError>> {
         Box::pin(async move {
             while let Some(parcel) = inbox.pop().await {
                 let numbers = parcel.numbers();

@@ -25,9 +25,7 @@ const LAYERS: &[&[&str]] = &[
 ];
 
 /// Arrows within a row that are meant.
-const ARROWS: &[(&str, &str, &str)] = &[
-    ("api", "scan", "the REST routes of the scan"),
-];
+const ARROWS: &[(&str, &str, &str)] = &[("api", "scan", "the REST routes of the scan")];
 
 /// Arrows within `sources`: every other one there is a mistake.
 const SOURCE_ARROWS: &[(&str, &str)] = &[("wazuh", "file")];

@@ -3,11 +3,11 @@
 //!
 //! | an alert with | becomes, on the primary output |
 //! |---|---|
-//! | `data.win.system.eventID` in `event_ids` | the event's XML ([`windows`]) |
-//! | `data.program_name` in `programs`, a rule group in `groups`, and `data.srcip` | a line of syslog ([`syslog`]) |
+//! | `data.win.system.eventID` in `event_ids` | the event's XML (`windows`) |
+//! | `data.program_name` in `programs`, a rule group in `groups`, and `data.srcip` | a line of syslog (`syslog`) |
 //!
 //! One alert may be both. What has been delivered is confirmed on `confirm` with a record for
-//! the manager's queue ([`confirm`]). Nothing of an alert is trusted to be of its usual type: a
+//! the manager's queue (`confirm`). Nothing of an alert is trusted to be of its usual type: a
 //! number, a list or a missing member is written as best it can be, and sent.
 //!
 //! An alert that the manager made of one of our own records (`data.integration`) is never sent.
