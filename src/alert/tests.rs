@@ -1,3 +1,5 @@
+//! Parsing, mending and salvage: tables, and properties against serde_json.
+
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;

@@ -1,3 +1,5 @@
+//! Stops and failures at every call of the disk.
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::ErrorKind,

@@ -1,3 +1,5 @@
+//! What is generated: shapes, shares, lengths, and the writer's files.
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;

@@ -1,3 +1,5 @@
+//! What is wrong with a config, as the operator reads it.
+
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
 use insta::assert_snapshot;
 

@@ -21,7 +21,8 @@ const LAYERS: &[&[&str]] = &[
     &["alert", "batch", "framing", "ledger", "checkpoint", "dead_letter", "tables", "intel", "detect", "synth"],
     &["io"],
     &["ring"],
-    &["clock", "metrics", "limits", "register", "position"],
+    &["metrics", "register"],
+    &["clock", "limits", "position"],
 ];
 
 /// Arrows within a row that are meant.
@@ -35,10 +36,10 @@ const MACROS: &[&str] = &["register!"];
 
 /// A crate, and the only places below the root that may name it.
 const ADDRESSES: &[(&str, &[&str])] = &[
-    ("simd_json", &["src/alert/"]),
+    ("simd_json", &["src/alert/", "tools/"]),
     ("glommio", &["src/io/uring/"]),
     ("io_uring", &["src/io/probe.rs"]),
-    ("rdkafka", &["src/net/kafka/"]),
+    ("rdkafka", &["src/net/kafka/", "tools/"]),
     ("crossbeam", &["src/ring/"]),
     ("inotify", &["src/io/watch.rs"]),
     ("argh", &["src/cli/", "src/main.rs", "tools/"]),

@@ -1,3 +1,5 @@
+//! Selection, texts and confirmations, case by case.
+
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 
 use proptest::prelude::*;
