@@ -5,7 +5,7 @@
 use std::{
     fs,
     io::{self, Write},
-    os::unix::fs::{MetadataExt, OpenOptionsExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -107,7 +107,7 @@ impl Running {
         }
         let file = match &mut self.open {
             Some(file) => file,
-            None => self.open.insert(fs::OpenOptions::new().create(true).append(true).mode(0o640).open(&self.settings.path)?),
+            None => self.open.insert(open(&self.settings.path)?),
         };
         let before = file.metadata()?.len();
         let written = file.write_all(text).and_then(|()| if self.settings.fsync { file.sync_data() } else { Ok(()) });
@@ -117,6 +117,21 @@ impl Running {
         }
         written
     }
+}
+
+/// Opens the file for appending; a line that a kill cut short is ended first, so that it cannot
+/// spoil the next one.
+fn open(path: &Path) -> io::Result<fs::File> {
+    let mut file = fs::OpenOptions::new().create(true).read(true).append(true).mode(0o640).open(path)?;
+    let len = file.metadata()?.len();
+    let mut last = [b'\n'];
+    if len > 0 {
+        file.read_exact_at(&mut last, len - 1)?;
+    }
+    if last != [b'\n'] {
+        file.write_all(b"\n")?;
+    }
+    Ok(file)
 }
 
 fn is_still(file: &fs::File, path: &Path) -> bool {

@@ -106,3 +106,71 @@ fn a_restart_goes_on_where_the_checkpoint_stands_and_the_sums_add_up() {
         assert!(letters > 0, "the broken line is in the dead letter");
     }
 }
+
+/// Runs the binary itself, so that it can be killed.
+fn spawn(config: &Path) -> std::process::Child {
+    std::process::Command::new(env!("CARGO_BIN_EXE_shipper"))
+        .args(["run", "--config"])
+        .arg(config)
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+#[test]
+fn three_kills_under_load_lose_nothing_and_repeat_only_what_was_not_saved() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, out) = (dir.path().join("alerts.json"), dir.path().join("out.json"));
+    let settings = dir.path().join("shipper.toml");
+    fs::write(
+        &settings,
+        format!(
+            "[state]\ndir = {:?}\n[sources.alerts]\nkind = \"wazuh\"\npath = {:?}\nstart_at = \"beginning\"\n[handlers.all]\nkind = \"forward\"\ninputs = [\"alerts\"]\n[sinks.out]\nkind = \"file\"\ninputs = [\"all\"]\npath = {:?}\n",
+            dir.path().join("state").display().to_string(),
+            file.display().to_string(),
+            out.display().to_string()
+        ),
+    )
+    .unwrap();
+    const LINES: u64 = 6000;
+    fs::write(&file, "").unwrap();
+    let written = file.clone();
+    let writer = std::thread::spawn(move || {
+        use std::io::Write;
+        let mut open = fs::OpenOptions::new().append(true).open(written).unwrap();
+        for n in 0..LINES {
+            // Two writes a line: a reader meets torn lines all the time.
+            let text = line(n);
+            let (head, tail) = text.split_at(text.len() / 2);
+            open.write_all(head.as_bytes()).unwrap();
+            open.write_all(tail.as_bytes()).unwrap();
+            if n % 4 == 0 {
+                std::thread::sleep(Duration::from_millis(2));
+            }
+        }
+    });
+    let lines_out = || fs::read(&out).map(|b| b.iter().filter(|b| **b == b'\n').count() as u64).unwrap_or(0);
+    for kill in 1..=3 {
+        let mut agent = spawn(&settings);
+        until("the agent ships on", || lines_out() >= kill * LINES / 5);
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+    writer.join().unwrap();
+    let mut agent = spawn(&settings);
+    let last = line(LINES - 1);
+    until("the last line arrives", || fs::read(&out).is_ok_and(|bytes| bytes.ends_with(last.as_bytes())));
+    agent.kill().unwrap();
+    agent.wait().unwrap();
+
+    let expected: std::collections::BTreeSet<String> = (0..LINES).map(line).collect();
+    let text = fs::read_to_string(&out).unwrap();
+    let came: std::collections::BTreeSet<String> = text.lines().map(|l| format!("{l}\n")).filter(|l| expected.contains(l)).collect();
+    assert_eq!(came.len(), expected.len(), "nothing is lost");
+    // Each start goes on at or above what an earlier run had saved: runs only step back, never skip.
+    let number = |l: &str| l.split("\"id\":\"").nth(2).and_then(|t| t.trim_end_matches("\"}").parse::<u64>().ok());
+    let numbers: Vec<u64> = text.lines().filter(|l| expected.contains(&format!("{l}\n"))).filter_map(number).collect();
+    let steps_back = numbers.windows(2).filter(|w| w[1] <= w[0]).count();
+    assert!(steps_back <= 3, "one step back for each kill at most, not {steps_back}");
+    assert!(numbers.windows(2).all(|w| w[1] <= w[0] + 1), "no line is skipped");
+}
