@@ -133,6 +133,13 @@ pub(super) fn write(w: &mut Vec<u8>, common: &Common<'_>, system: &System<'_>, e
     w.push(b'}');
 }
 
+/// Appends an element with text, or an empty one; the name is ours.
+macro_rules! element {
+    ($w:expr, $name:literal, $text:expr) => {
+        tagged($w, concat!("<", $name), $text, concat!("</", $name, ">"))
+    };
+}
+
 fn event(w: &mut Vec<u8>, system: &System<'_>, event_id: &str, parts: &Parts<'_>) {
     markup(w, r#"<Event xmlns=\"http://schemas.microsoft.com/win/2004/08/events/event\"><System><Provider"#);
     for (name, key) in [(r#" Name=\""#, Name::ProviderName), (r#" Guid=\""#, Name::ProviderGuid)] {
@@ -143,12 +150,12 @@ fn event(w: &mut Vec<u8>, system: &System<'_>, event_id: &str, parts: &Parts<'_>
         }
     }
     markup(w, " />");
-    element(w, "EventID", event_id);
-    for (name, key) in
-        [("Version", Name::Version), ("Level", Name::Level), ("Task", Name::Task), ("Opcode", Name::Opcode), ("Keywords", Name::Keywords)]
-    {
-        element(w, name, &super::text(system.get(key)));
-    }
+    element!(w, "EventID", event_id);
+    element!(w, "Version", &super::text(system.get(Name::Version)));
+    element!(w, "Level", &super::text(system.get(Name::Level)));
+    element!(w, "Task", &super::text(system.get(Name::Task)));
+    element!(w, "Opcode", &super::text(system.get(Name::Opcode)));
+    element!(w, "Keywords", &super::text(system.get(Name::Keywords)));
     markup(w, "<TimeCreated");
     if let Some(time) = system.time() {
         markup(w, r#" SystemTime=\""#);
@@ -156,14 +163,14 @@ fn event(w: &mut Vec<u8>, system: &System<'_>, event_id: &str, parts: &Parts<'_>
         markup(w, r#"\""#);
     }
     markup(w, " />");
-    element(w, "EventRecordID", &super::text(system.get(Name::EventRecordId)));
+    element!(w, "EventRecordID", &super::text(system.get(Name::EventRecordId)));
     markup(w, r#"<Correlation /><Execution ProcessID=\""#);
     attribute(w, &super::text(system.get(Name::ProcessId)));
     markup(w, r#"\" ThreadID=\""#);
     attribute(w, &super::text(system.get(Name::ThreadId)));
     markup(w, r#"\" />"#);
-    element(w, "Channel", &super::text(system.get(Name::Channel)));
-    element(w, "Computer", &super::text(system.get(Name::Computer)));
+    element!(w, "Channel", &super::text(system.get(Name::Channel)));
+    element!(w, "Computer", &super::text(system.get(Name::Computer)));
     markup(w, "<Security /></System>");
     match parts {
         Parts::Shutdown => {
@@ -186,7 +193,8 @@ fn cleared(w: &mut Vec<u8>, who: Node<'_>) {
     }
     markup(w, r#"\">"#);
     for (key, value) in who.distinct() {
-        element(w, &element_name(key), &value.text());
+        let name = element_name(key);
+        tagged(w, &format!("<{name}"), &value.text(), &format!("</{name}>"));
     }
     markup(w, "</LogFileCleared></UserData>");
 }
@@ -251,18 +259,15 @@ fn may_follow(c: char) -> bool {
     may_begin(c) || matches!(c, '-' | '.' | '0'..='9' | '\u{b7}' | '\u{300}'..='\u{36f}' | '\u{203f}'..='\u{2040}')
 }
 
-/// Appends an element with text, or an empty one.
-fn element(w: &mut Vec<u8>, name: &str, text: &str) {
-    markup(w, "<");
-    markup(w, name);
+/// Appends text between the beginning of a tag and its end tag, or an empty element.
+fn tagged(w: &mut Vec<u8>, open: &str, text: &str, close: &str) {
+    markup(w, open);
     if text.is_empty() {
         return markup(w, " />");
     }
     markup(w, ">");
     content(w, text);
-    markup(w, "</");
-    markup(w, name);
-    markup(w, ">");
+    markup(w, close);
 }
 
 /// Appends markup of ours, which is written here as JSON has it: `\"` for a quote.
@@ -281,11 +286,12 @@ fn attribute(w: &mut Vec<u8>, text: &str) {
 }
 
 /// True for a byte that XML or JSON wants escaped.
-fn is_special(byte: u8) -> bool {
-    !(0x20..0x80).contains(&byte) | (byte == b'"') | (byte == b'\\') | (byte == b'&') | (byte == b'<') | (byte == b'>')
+const fn is_special(byte: u8) -> bool {
+    (byte < 0x20) | (byte >= 0x80) | (byte == b'"') | (byte == b'\\') | (byte == b'&') | (byte == b'<') | (byte == b'>')
 }
 
 /// Bytes up to the first special one; sixteen are looked at in a few vector instructions.
+#[inline]
 fn plain_run(bytes: &[u8]) -> usize {
     let (chunks, tail) = bytes.as_chunks::<16>();
     let whole = chunks.iter().position(|chunk| chunk.iter().fold(false, |found, byte| found | is_special(*byte)));
@@ -293,8 +299,22 @@ fn plain_run(bytes: &[u8]) -> usize {
         Some((n, chunk)) => (n * 16, chunk),
         None => (chunks.len() * 16, tail),
     };
-    from + rest.iter().position(|byte| is_special(*byte)).unwrap_or(rest.len())
+    from + rest.iter().position(|byte| SPECIAL.get(usize::from(*byte)).copied().unwrap_or(true)).unwrap_or(rest.len())
 }
+
+/// [`is_special`] as a table, for a byte at a time.
+static SPECIAL: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        #[allow(clippy::indexing_slicing, reason = "filled by the compiler")]
+        {
+            table[byte] = is_special(byte as u8);
+        }
+        byte += 1;
+    }
+    table
+};
 
 /// Escapes for XML, and the outcome for JSON, in one pass.
 fn escaped<const ATTRIBUTE: bool>(w: &mut Vec<u8>, text: &str) {
