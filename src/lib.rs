@@ -10,6 +10,8 @@
 
 #![deny(unsafe_code)]
 
+pub mod cli;
+
 pub mod clock;
 pub mod limits;
 pub mod metrics;

@@ -1,0 +1,3 @@
+//! What needs the whole crate, in one binary.
+
+mod vectors_dfn_config;
