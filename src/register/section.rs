@@ -133,7 +133,13 @@ impl<'t> Section<'t> {
     /// Opens a section and notes every key that its table does not have.
     ///
     /// - `common`: keys that the caller itself has read from this table (`kind`, `inputs`, …).
-    pub fn open(name: impl Into<String>, node: &'t Node, fields: &'static [Field], common: &[&str], errors: &'t mut Errors) -> Self {
+    pub fn open(
+        name: impl Into<String>,
+        node: &'t Node,
+        fields: &'static [Field],
+        common: &[&str],
+        errors: &'t mut Errors,
+    ) -> Self {
         let section = Self { name: name.into(), node, fields, errors };
         let mut unknown = Vec::new();
         unknown_keys(section.node, "", fields, common, &mut unknown);
