@@ -4,6 +4,7 @@
 //! 78 config.
 
 pub mod check;
+pub mod import;
 pub mod list;
 pub mod run;
 pub mod scratch;
@@ -58,6 +59,7 @@ enum Command {
     Check(check::Check),
     Try(try_records::Try),
     List(list::List),
+    Import(import::Import),
 }
 
 /// Parses the command line, runs the command, prints what failed, chooses the exit code.
@@ -85,6 +87,7 @@ pub fn main() -> ExitCode {
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Try(args)) => try_records::run(&args),
         Some(Command::List(args)) => list::run(&args),
+        Some(Command::Import(args)) => import::run(args),
     };
     match outcome {
         Ok(code) => code,

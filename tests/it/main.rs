@@ -5,4 +5,5 @@ mod agent;
 mod engines;
 mod tidy;
 mod vectors_dfn;
+mod vectors_dfn_config;
 mod vectors_framing;
