@@ -44,7 +44,7 @@ pub struct Setup {
     pub slabs: SlabPool,
     pub watcher: Watcher,
     pub clock: SystemClock,
-    /// True if files are read cold on this thread: the `uring` engine then pins room for it.
+    /// True if files are read cold on this thread: the `uring` engine then keeps room for it.
     pub cold: bool,
 }
 

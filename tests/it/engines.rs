@@ -331,6 +331,50 @@ fn tasks_share_the_thread_and_end_with_its_body() {
     }
 }
 
+/// A shard that parses a backlog always has a task ready, and must hear acks and timers all the same.
+#[test]
+fn a_busy_shard_hears_other_threads_and_its_timers() {
+    on_each(|io, _| {
+        Box::pin(async move {
+            let (acks, heard) = (Mailbox::<u32>::new(8), Rc::new(Cell::new(0)));
+            let elsewhere = thread::spawn({
+                let acks = acks.clone();
+                move || {
+                    for n in 0..20 {
+                        acks.push(n).expect("room");
+                        while !acks.is_empty() {
+                            thread::yield_now();
+                        }
+                    }
+                }
+            });
+            let (hears, timer) = (heard.clone(), io.clone());
+            io.spawn(
+                "hears",
+                Box::pin(async move {
+                    while acks.pop().await.is_some() {
+                        timer.sleep(Duration::from_millis(1)).await;
+                        hears.set(hears.get() + 1);
+                    }
+                }),
+            );
+            let spins = io.clone();
+            io.spawn(
+                "spins",
+                Box::pin(async move {
+                    loop {
+                        spins.pause().await;
+                    }
+                }),
+            );
+            while heard.get() < 20 {
+                io.pause().await;
+            }
+            elsewhere.join().expect("pushes");
+        })
+    });
+}
+
 #[test]
 fn a_panic_in_a_task_ends_its_thread() {
     for engine in ENGINES {

@@ -11,6 +11,7 @@
 //! - Many wakes of one task from another thread overflow a counter: foreign threads wake only
 //!   through an `AtomicWaker` (`ring`).
 //! - It can fall asleep on a task that is ready to run: [`beat`] bounds how long.
+//! - While a task is ready it looks at nothing else: [`turn`] makes pausing tasks step aside.
 //! - A task left over when the executor goes is never dropped, and the kernel may still write into
 //!   a buffer of a read that is: both are waited for before the executor ends.
 //!
@@ -25,7 +26,6 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     rc::Rc,
-    sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
@@ -44,6 +44,7 @@ use crate::{
 mod beat;
 mod cold;
 mod sysfs;
+mod turn;
 
 /// A sleep longer than a year is a year: glommio's clock overflows with a panic.
 const SLEEP_MAX: Duration = Duration::from_secs(365 * 86_400);
@@ -54,10 +55,13 @@ pub(super) fn run<T: 'static>(
     begun: impl FnOnce(),
     body: impl FnOnce(Rc<dyn Io>) -> LocalFuture<'static, T>,
 ) -> io::Result<T> {
-    let pinned = Pinned::take(setup.cold);
+    // Direct reads take their buffers from here. Where three times as much does not fit
+    // RLIMIT_MEMLOCK it is silently not registered with the rings, and still saves each read the
+    // zeroing of fresh pages (four times the CPU).
+    let room = if setup.cold { limits::COLD_PINNED_BYTES } else { limits::PINNED_BYTES_MIN };
     let executor = LocalExecutorBuilder::new(Placement::Unbound)
         .name(&setup.name)
-        .io_memory(pinned.0)
+        .io_memory(room)
         // Not used: it is the likeliest cause of oversleeping, and `pause` does its work.
         .preempt_timer(Duration::from_secs(3600))
         .make()
@@ -83,38 +87,6 @@ pub(super) fn run<T: 'static>(
     }))
 }
 
-/// Bytes of memory that an executor registers with each of its three rings.
-struct Pinned(usize);
-
-/// What the executors of this process have pinned.
-static PINNED_BYTES: AtomicU64 = AtomicU64::new(0);
-
-impl Pinned {
-    /// As much as `cold` wants, or the least where that would not fit RLIMIT_MEMLOCK: registering
-    /// would then fail silently, and all of it would be resident for nothing.
-    fn take(cold: bool) -> Self {
-        let limit = rustix::process::getrlimit(rustix::process::Resource::Memlock).current.unwrap_or(u64::MAX);
-        let rings = |bytes: usize| 3 * bytes as u64;
-        let much = rings(limits::COLD_PINNED_BYTES);
-        let bytes = if cold && PINNED_BYTES.fetch_add(much, Ordering::Relaxed).saturating_add(much) <= limit {
-            limits::COLD_PINNED_BYTES
-        } else {
-            if cold {
-                PINNED_BYTES.fetch_sub(much, Ordering::Relaxed);
-            }
-            PINNED_BYTES.fetch_add(rings(limits::PINNED_BYTES_MIN), Ordering::Relaxed);
-            limits::PINNED_BYTES_MIN
-        };
-        Self(bytes)
-    }
-}
-
-impl Drop for Pinned {
-    fn drop(&mut self) {
-        PINNED_BYTES.fetch_sub(3 * self.0 as u64, Ordering::Relaxed);
-    }
-}
-
 struct Uring {
     clock: SystemClock,
     slabs: SlabPool,
@@ -123,17 +95,7 @@ struct Uring {
     reads: Rc<Reads>,
     budget: Budget,
     pulse: Rc<beat::Pulse>,
-    turn: Rc<Turn>,
-}
-
-/// When the executor last looked beyond its own tasks.
-#[derive(Default)]
-struct Turn {
-    /// Monotonic nanoseconds.
-    last: Cell<u64>,
-    /// One is wanted: until it has been, every pausing task steps aside, since the executor looks
-    /// only when no task is ready.
-    due: Cell<bool>,
+    turn: Rc<turn::Turn>,
 }
 
 /// The tasks that were spawned and have not ended.
@@ -220,17 +182,7 @@ impl Executor for Uring {
 
     fn pause(&self) -> LocalFuture<'static, ()> {
         let (turn, clock) = (self.turn.clone(), self.clock);
-        Box::pin(async move {
-            if clock.mono().saturating_sub(turn.last.get()) >= limits::TURN_MS * 1_000_000 {
-                turn.due.set(true);
-            }
-            if !turn.due.get() {
-                return glommio::executor().yield_now().await;
-            }
-            Timer::new(Duration::ZERO).await;
-            turn.due.set(false);
-            turn.last.set(clock.mono());
-        })
+        Box::pin(async move { turn.pause(&clock).await })
     }
 }
 
