@@ -5,7 +5,7 @@
 //! through an `AtomicWaker`: a cloned `Waker` woken in a loop overflows glommio's task counter.
 //!
 //! Invariant: whoever pushes, signals after the push; whoever waits, registers before it looks
-//! again. The test `ring::tests` runs that protocol under loom.
+//! again.
 
 use std::{
     fmt,
