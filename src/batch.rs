@@ -15,6 +15,9 @@ use crate::{
     ring::Ring,
 };
 
+/// The header that says where a record's bytes lie.
+pub const ORIGIN_HEADER: &str = "shipper-origin";
+
 /// Messages of one slab, in the order of its records.
 #[derive(Debug)]
 pub struct Batch {
@@ -279,7 +282,7 @@ impl Writing<'_, '_> {
         let start = self.out.parts.arena.len();
         let _ = write!(self.out.parts.arena, "{origin}");
         let span = self.span_from(start);
-        self.out.parts.headers.push(("shipper-origin", span));
+        self.out.parts.headers.push((ORIGIN_HEADER, span));
     }
 
     /// The message's key.

@@ -57,6 +57,8 @@ pub fn looks_broken(frame: &[u8]) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look {
     pub frame: Frame,
+    /// Which frame of the slab it is, from 0.
+    pub number: u32,
     /// Bit n: branch n may want it.
     pub wanted: u64,
     /// It looks broken: it is parsed whoever wants it.
@@ -126,7 +128,7 @@ impl Probe {
             }
             wanted |= escape.within(&frame, bytes);
             if wanted != 0 || broken {
-                visit(Look { frame, wanted, broken });
+                visit(Look { frame, number: count - 1, wanted, broken });
             }
         }
         count
@@ -206,12 +208,13 @@ mod tests {
 
     fn naive(bytes: &[u8], needles: &[&[u8]]) -> Vec<Look> {
         let has = |line: &[u8], needle: &[u8]| line.windows(needle.len()).any(|w| w == needle);
-        frames(bytes)
-            .filter_map(|frame| {
+        (0..)
+            .zip(frames(bytes))
+            .filter_map(|(number, frame)| {
                 let line = &bytes[frame.start..frame.end];
                 let wanted = u64::from(needles.iter().any(|n| has(line, n)) || has(line, b"\\u"));
                 let broken = looks_broken(line);
-                (wanted != 0 || broken).then_some(Look { frame, wanted, broken })
+                (wanted != 0 || broken).then_some(Look { frame, number, wanted, broken })
             })
             .collect()
     }

@@ -6,8 +6,8 @@
 use crate::{
     alert::{Parser, Piece, salvage},
     batch::{Draft, DraftPool, Place},
-    framing::{Look, Probe, frames},
-    handlers::{Fate, Handler, Needles, Record},
+    framing::{Look, Probe},
+    handlers::{Fate, Handler, Needles, Record, Rejection},
     position::Origin,
     sources::{At, Chunk, ChunkKind},
 };
@@ -63,6 +63,8 @@ impl Tally {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejected {
     pub place: Place,
+    /// As the header `shipper-origin` would say it.
+    pub origin: String,
     /// Bit n: branch n of the source owes it.
     pub branches: u64,
     pub reason: &'static str,
@@ -107,7 +109,8 @@ impl Desk {
                 let place = Place { start: 0, len: narrow(handled.draft.bytes().len()) };
                 let branches = (0..self.seats.len()).filter(|b| from[*b] < bytes).fold(0, |mask, b| mask | 1 << b);
                 handled.records = 1;
-                handled.rejected.push(Rejected { place, branches, reason, detail: String::new() });
+                let origin = origin(&at, place, 0).to_string();
+                handled.rejected.push(Rejected { place, origin, branches, reason, detail: String::new() });
             }
             ChunkKind::Lines => self.lines(&mut handled, &at, received, own, from),
         }
@@ -121,6 +124,7 @@ impl Desk {
         // Bytes that each branch was shown; the rest it did not want.
         let mut shown = vec![0u64; self.seats.len()];
         for look in &looks {
+            let seen = Seen { at, number: look.number, received, own };
             let whole = Place { start: narrow(look.frame.start), len: narrow(look.frame.next - look.frame.start) };
             let offered = (0..self.seats.len()).filter(|b| from[*b] <= look.frame.start as u64).fold(0u64, |mask, b| mask | 1 << b);
             let parses = !look.broken || self.parser.alert(&handled.draft.bytes()[look.frame.start..look.frame.end]).root().is_ok();
@@ -132,7 +136,7 @@ impl Desk {
                     self.padding(handled, &mut shown, offered, lead as u64);
                 }
                 let place = Place { start: whole.start + narrow(lead), len: whole.len - narrow(lead) };
-                self.offer(handled, &mut shown, place, look.frame.end - look.frame.start - lead, look.wanted & offered, at, received, own);
+                self.offer(handled, &mut shown, place, look.frame.end - look.frame.start - lead, look.wanted & offered, &seen);
                 continue;
             }
             let pieces = salvage(&handled.draft.bytes()[look.frame.start..look.frame.end]);
@@ -145,14 +149,15 @@ impl Desk {
                 let end = if number == last { look.frame.next - look.frame.start } else { range.end };
                 let place = Place { start: narrow(look.frame.start + range.start), len: narrow(end - range.start) };
                 match piece {
-                    Piece::Alert(_) => self.offer(handled, &mut shown, place, range.len(), look.wanted & offered, at, received, own),
+                    Piece::Alert(_) => self.offer(handled, &mut shown, place, range.len(), look.wanted & offered, &seen),
                     Piece::Padding(_) => self.padding(handled, &mut shown, offered, u64::from(place.len)),
                     Piece::Broken(_, reason) => {
                         for (branch, shown) in shown.iter_mut().enumerate() {
                             *shown += if offered >> branch & 1 == 1 { u64::from(place.len) } else { 0 };
                         }
                         if offered != 0 {
-                            handled.rejected.push(Rejected { place, branches: offered, reason, detail: String::new() });
+                            let origin = origin(at, place, look.number).to_string();
+                            handled.rejected.push(Rejected { place, origin, branches: offered, reason, detail: String::new() });
                         }
                     }
                 }
@@ -175,18 +180,7 @@ impl Desk {
         }
     }
 
-    #[allow(clippy::too_many_arguments, reason = "one call site's locals; a struct for them would be built per record")]
-    fn offer(
-        &mut self,
-        handled: &mut Handled,
-        shown: &mut [u64],
-        place: Place,
-        frame_len: usize,
-        wanted: u64,
-        at: &At,
-        received: u64,
-        own: bool,
-    ) {
+    fn offer(&mut self, handled: &mut Handled, shown: &mut [u64], place: Place, frame_len: usize, wanted: u64, seen: &Seen<'_>) {
         for (branch, seat) in self.seats.iter_mut().enumerate() {
             if wanted >> branch & 1 == 0 {
                 continue;
@@ -195,9 +189,10 @@ impl Desk {
             shown[branch] += len;
             let before = handled.draft.len();
             let fate = {
-                let (bytes, mut out) = handled.draft.outbox(place, narrow(branch) as u8, &seat.routes, origin(at, place));
+                let origin = origin(seen.at, place, seen.number);
+                let (bytes, mut out) = handled.draft.outbox(place, narrow(branch) as u8, &seat.routes, origin);
                 let frame = &bytes[..frame_len];
-                let record = Record { frame, origin: origin(at, place), received, own };
+                let record = Record { frame, origin, received: seen.received, own: seen.own };
                 let mut alert = self.parser.alert(frame);
                 seat.handler.handle(&record, &mut alert, &mut out)
             };
@@ -211,26 +206,61 @@ impl Desk {
                 }
                 Fate::Rejected(rejection) => {
                     handled.draft.cut_back(before);
-                    handled.rejected.push(Rejected { place, branches: 1 << branch, reason: rejection.reason, detail: rejection.detail });
+                    let origin = origin(seen.at, place, seen.number).to_string();
+                    let Rejection { reason, detail } = rejection;
+                    handled.rejected.push(Rejected { place, origin, branches: 1 << branch, reason, detail });
                 }
             }
         }
     }
 }
 
-/// The origin of a record of a chunk.
-pub fn origin(at: &At, place: Place) -> Origin<'_> {
-    match at {
-        At::File { origin, offset, .. } => Origin { stream: origin, offset: offset + u64::from(place.start), len: Some(place.len) },
-        At::Count { origin, first } => Origin { stream: origin, offset: *first, len: None },
-    }
+/// How a frame was seen.
+struct Seen<'a> {
+    at: &'a At,
+    /// Which frame of the slab it is, from 0.
+    number: u32,
+    received: u64,
+    own: bool,
 }
 
-/// Frames in `bytes`, for numbering records that have no offsets.
-pub fn count(bytes: &[u8]) -> u64 {
-    frames(bytes).count() as u64
+/// The origin of a record of a chunk: its bytes in a file, else its number.
+fn origin(at: &At, place: Place, number: u32) -> Origin<'_> {
+    match at {
+        At::File { origin, offset, .. } => Origin { stream: origin, offset: offset + u64::from(place.start), len: Some(place.len) },
+        At::Count { origin, first } => Origin { stream: origin, offset: first + u64::from(number), len: None },
+    }
 }
 
 fn narrow(n: usize) -> u32 {
     u32::try_from(n).expect("a slab is smaller than 4 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        handlers::ALL,
+        io::Slab,
+        register::{Errors, Node, Section},
+    };
+
+    fn forward() -> Desk {
+        let kind = ALL.iter().find(|k| k.name() == "forward").unwrap();
+        let (node, mut errors) = (Node::parse_scalar("{}"), Errors::default());
+        let spec = kind.parse(&mut Section::open("all", &node, kind.fields(), &[], &mut errors));
+        Desk::new(vec![(spec.build(), vec![Some(0)])], DraftPool::new(1), true)
+    }
+
+    #[test]
+    fn every_numbered_record_of_a_slab_has_an_origin_of_its_own() {
+        let at = At::Count { origin: "stdin/1".into(), first: 40 };
+        let slab = Slab::from_bytes(b"{\"a\":1}\nbroken\n{\"a\":2}\n".to_vec());
+        let chunk = Chunk { slab, at, kind: ChunkKind::Lines, received: 0, own: false, rung: None };
+        let (handled, _) = forward().handle(chunk, &[0]);
+        assert_eq!(handled.rejected.iter().map(|r| r.origin.as_str()).collect::<Vec<_>>(), ["stdin/1/41"]);
+        let batch = handled.draft.finish(0, crate::position::Position::Count(43), 0);
+        let origins: Vec<_> = (0..2).map(|n| batch.message(n).headers().next().unwrap().1.to_vec()).collect();
+        assert_eq!(origins, [b"stdin/1/40".to_vec(), b"stdin/1/42".to_vec()]);
+    }
 }

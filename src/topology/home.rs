@@ -14,9 +14,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::handle::{Desk, Handled, Rejected, origin};
+use super::handle::{Desk, Handled, Rejected};
 use crate::{
-    batch::Batch,
+    batch::{Batch, ORIGIN_HEADER},
     checkpoint::{BranchRow, Ladder, Row, SegmentRow},
     dead_letter::{Entry, Header, Kind},
     io::{Executor, LocalFuture},
@@ -167,7 +167,6 @@ struct Stream {
 
 struct InFlight {
     batch: Arc<Batch>,
-    at: At,
     /// For each message its group.
     group_of: Vec<u32>,
     groups: Vec<Group>,
@@ -319,11 +318,13 @@ impl SourceHome {
         let message = flight.batch.message(n);
         let group = &mut flight.groups[flight.group_of[n as usize] as usize];
         group.refused = true;
-        let place = flight.batch.records()[message.record as usize];
+        let origin =
+            message.headers().find(|(name, _)| *name == ORIGIN_HEADER).map(|(_, value)| String::from_utf8_lossy(value).into_owned());
+        let origin = origin.unwrap_or_default();
         let entry = Entry {
             header: Header {
                 kind: Kind::Message,
-                origin: origin(&flight.at, place).to_string(),
+                origin,
                 branch: setup.branches[usize::from(message.branch)].name.clone(),
                 output: setup.outputs.get(usize::from(message.output)).map(|o| o.name.clone()),
                 sink: setup.sinks.iter().find(|s| s.slot == sink).map(|s| s.name.clone()),
@@ -525,12 +526,12 @@ impl SourceHome {
         let batch = Arc::new(batch);
         // What nobody required waits for goes out at once.
         let free: Vec<u32> = groups.iter_mut().filter(|g| g.first_pending == 0).flat_map(|g| std::mem::take(&mut g.held)).collect();
-        stream.in_flight.push_back(InFlight { batch: batch.clone(), at: at.clone(), group_of, groups, open });
+        stream.in_flight.push_back(InFlight { batch: batch.clone(), group_of, groups, open });
         stream.dirty = true;
         stream.trim();
         drop(streams);
         for reject in rejected {
-            self.reject(&setup, &batch, &at, reject);
+            self.reject(&setup, &batch, reject);
         }
         if !batch.is_empty() {
             self.hand_out(&setup, &batch, None);
@@ -540,14 +541,14 @@ impl SourceHome {
         }
     }
 
-    fn reject(&self, setup: &Setup, batch: &Batch, at: &At, reject: Rejected) {
-        let Rejected { place, branches, reason, detail } = reject;
+    fn reject(&self, setup: &Setup, batch: &Batch, reject: Rejected) {
+        let Rejected { place, origin, branches, reason, detail } = reject;
         let names: Vec<&str> =
             setup.branches.iter().enumerate().filter(|(b, _)| branches >> b & 1 == 1).map(|(_, b)| b.name.as_str()).collect();
         let bytes = batch.slab().bytes.get(place.start as usize..(place.start + place.len) as usize).unwrap_or_default().to_vec();
         let header = Header {
             kind: Kind::Record,
-            origin: origin(at, place).to_string(),
+            origin,
             branch: names.join(","),
             output: None,
             sink: None,
