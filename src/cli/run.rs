@@ -4,7 +4,6 @@ use std::{
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
-    time::Duration,
 };
 
 use anyhow::Context;
@@ -57,6 +56,9 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
     }
     let plan = Plan::load(Some(path), std::env::vars(), &flags, &Host::this())?;
     log(&plan)?;
+    for what in plan.globals.unheeded() {
+        tracing::warn!("{what}");
+    }
     let asked = match plan.globals.engine {
         Engine::Auto => io::Asked::Auto,
         Engine::Uring => io::Asked::Uring,
@@ -114,21 +116,33 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         metrics: metrics.clone(),
         store: Some(store),
         rows: stats_rows,
+        waiter: std::thread::current(),
     };
     let stop = Arc::new(Signal::default());
-    let ends = stop.clone();
+    let (ends, main) = (stop.clone(), std::thread::current());
     let signals: crate::topology::run::EdgeTask = Box::new(move |_| {
         Box::pin(async move {
             use tokio::signal::unix::{SignalKind, signal};
-            let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else { return };
-            tokio::select! { _ = term.recv() => {} _ = int.recv() => {} }
+            let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+            let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds.map(signal) else {
+                tracing::error!("cannot catch signals; a stop will not drain, and what is unacked is read again at the next start");
+                return;
+            };
+            loop {
+                tokio::select! {
+                    _ = term.recv() => break,
+                    _ = int.recv() => break,
+                    _ = hup.recv() => tracing::warn!("SIGHUP: this build cannot reload; restart to take a changed config"),
+                }
+            }
             ends.raise();
+            main.unpark();
         })
     });
     let agent = Agent::start(needs, vec![stats, signals])?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     while !stop.take() && agent.sources() > 0 {
-        std::thread::park_timeout(Duration::from_millis(200));
+        std::thread::park();
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     let clean = agent.drain();

@@ -32,7 +32,11 @@ pub static GLOBALS: &[Field] = &[
         "How long a stop or reload waits for acks; what is unacked then is sent again after the start.",
     ),
     Field::new("state.dir", Type::Path, "/var/lib/shipper", "Directory of the checkpoint and all other state; only one agent may use it."),
-    Field::optional("dead_letter.path", Type::Path, "Directory of refused records; `dead-letter` inside the state directory where unset."),
+    Field::optional(
+        "dead_letter.path",
+        Type::Path,
+        "Directory of refused records; `dead-letter` inside the state directory where unset. Not heeded by this build.",
+    ),
     Field::new("dead_letter.max_bytes", Type::Bytes, "1 GiB", "Size of the dead letter at which `dead_letter.on_full` applies."),
     Field::new(
         "dead_letter.on_full",
@@ -40,25 +44,20 @@ pub static GLOBALS: &[Field] = &[
         "stop",
         "A full dead letter: `stop` holds the stream until there is room, `drop_oldest` removes the oldest entries and counts them as lost.",
     ),
-    Field::new(
-        "log.level",
-        Type::Choice(&["error", "warn", "info", "debug", "trace"]),
-        "info",
-        "Least severe lines that are written; `SHIPPER_LOG` overrides it.",
-    ),
+    Field::new("log.level", Type::Choice(&["error", "warn", "info", "debug", "trace"]), "info", "Least severe lines that are written."),
     Field::new("log.format", Type::Choice(&["text", "json"]), "text", "One line of text or one JSON object an event."),
-    Field::optional("log.path", Type::Path, "File that log lines are appended to; standard error where unset. SIGHUP opens it anew."),
+    Field::optional("log.path", Type::Path, "File that log lines are appended to; standard error where unset. Not heeded by this build."),
     Field::new("log.stats_every", Type::Span, "60s", "How often a line of statistics is logged; \"0\" is never."),
     Field::optional(
         "api.listen",
         Type::Text,
-        "Where /metrics and /health answer: a loopback address such as \"127.0.0.1:9600\", or \"unix:/run/shipper/api.sock\". Off where unset.",
+        "Where /metrics and /health answer: a loopback address such as \"127.0.0.1:9600\", or \"unix:/run/shipper/api.sock\". Off where unset. Not heeded by this build.",
     ),
     Field::new(
         "health.stall_after",
         Type::Span,
         "60s",
-        "A stream that has unread bytes and no progress for this long is reported as stalled.",
+        "A stream that has unread bytes and no progress for this long is reported as stalled. Not heeded by this build.",
     ),
 ];
 
@@ -133,6 +132,21 @@ pub enum Listen {
 }
 
 impl Globals {
+    /// Settings that the operator made and this build does not heed: each with what happens instead.
+    pub fn unheeded(&self) -> Vec<String> {
+        let mut told = Vec::new();
+        if self.api.is_some() {
+            told.push("api.listen: this build has no HTTP face; nothing listens, figures are in the log".to_owned());
+        }
+        if self.dead_letter.path != self.state_dir.join("dead-letter") {
+            told.push("dead_letter.path: this build keeps refused records in `dead-letter` inside state.dir".to_owned());
+        }
+        if self.log.path.is_some() {
+            told.push("log.path: this build logs to standard error; redirect it, or let journald keep it".to_owned());
+        }
+        told
+    }
+
     /// Reads them from the top of the tree; wrong ones are noted and their default stands in.
     ///
     /// - `host`: the instance's name where none is set.

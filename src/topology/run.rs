@@ -9,7 +9,7 @@ use std::{
     rc::Rc,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -55,12 +55,13 @@ pub struct Needs {
     /// `None` keeps nothing: no checkpoint, no dead letter (measuring only).
     pub store: Option<StoreHandle>,
     pub rows: Rows,
+    /// Unparked when a source has ended by itself.
+    pub waiter: std::thread::Thread,
 }
 
 /// The running agent.
 pub struct Agent {
     stop: Vec<Arc<Signal>>,
-    stopping: Arc<AtomicBool>,
     shards: Vec<crate::io::Running<bool>>,
     others: Vec<crate::io::Running<()>>,
     inboxes: Vec<Arc<Inbox>>,
@@ -89,7 +90,7 @@ impl Agent {
     /// # Errors
     /// [`RunError`]; what had been started ends with the process.
     pub fn start(needs: Needs, edge_tasks: Vec<EdgeTask>) -> Result<Self, RunError> {
-        let Needs { plan, engine, cores, watcher, clock, board, metrics, store, rows } = needs;
+        let Needs { plan, engine, cores, watcher, clock, board, metrics, store, rows, waiter } = needs;
         let shards = plan.globals.cores.max(1);
         let mut others = Vec::new();
         let mut inboxes = Vec::new();
@@ -113,7 +114,6 @@ impl Agent {
             }
         }
         let edge_stop = Arc::new(Signal::default());
-        let stopping = Arc::new(AtomicBool::new(false));
         let edge = {
             let (stop, rows, store, instance) = (edge_stop.clone(), rows.clone(), store.clone(), plan.globals.instance.clone());
             let setup = thread_setup("edge".into(), None, true, &watcher, clock, 1);
@@ -157,12 +157,12 @@ impl Agent {
                 shed: shed.clone(),
                 stop: signal,
                 sources: sources.clone(),
+                waiter: waiter.clone(),
             };
             running.push(crate::io::spawn(engine, setup, move |io| Box::pin(body.run(io)))?);
         }
         Ok(Self {
             stop,
-            stopping,
             shards: running,
             others,
             inboxes,
@@ -184,7 +184,6 @@ impl Agent {
 
     /// Stops, drains and saves; true if nothing was owed any more at the deadline.
     pub fn drain(mut self) -> bool {
-        self.stopping.store(true, Ordering::Release);
         for signal in &self.stop {
             signal.raise();
         }
@@ -255,6 +254,7 @@ struct Shard {
     shed: Count,
     stop: Arc<Signal>,
     sources: Arc<AtomicUsize>,
+    waiter: std::thread::Thread,
 }
 
 impl Shard {
@@ -285,7 +285,17 @@ impl Shard {
             io.spawn("rows", Box::pin(home.clone().publish_now_and_then()));
             let running = source.spec.build(&source.name, &self.plan.globals.instance);
             let finished = Rc::new(Signal::default());
-            io.spawn("source", Box::pin(run_source(running, io.clone(), home.clone(), standing, self.sources.clone(), finished.clone())));
+            let (left, waiter, ended) = (self.sources.clone(), self.waiter.clone(), finished.clone());
+            let source = run_source(running, io.clone(), home.clone(), standing);
+            io.spawn(
+                "source",
+                Box::pin(async move {
+                    source.await;
+                    left.fetch_sub(1, Ordering::AcqRel);
+                    ended.raise();
+                    waiter.unpark();
+                }),
+            );
             homes.push((home, finished));
         }
         self.stop.wait().await;
@@ -362,17 +372,8 @@ impl Shard {
     }
 }
 
-async fn run_source(
-    source: Box<dyn Source>,
-    io: Rc<dyn Io>,
-    home: Rc<SourceHome>,
-    standing: Standing,
-    running: Arc<AtomicUsize>,
-    finished: Rc<Signal>,
-) {
-    if let Err(e) = source.run(io, home.clone(), standing.clone()).await {
+async fn run_source(source: Box<dyn Source>, io: Rc<dyn Io>, home: Rc<SourceHome>, standing: Standing) {
+    if let Err(e) = source.run(io, home, standing.clone()).await {
         standing.set(State::Holding(e.to_string()));
     }
-    running.fetch_sub(1, Ordering::AcqRel);
-    finished.raise();
 }

@@ -23,6 +23,7 @@ use shipper::{
 pub struct Started {
     pub agent: Agent,
     pub metrics: Metrics,
+    pub board: Board,
 }
 
 /// Starts an agent on `config`, with its state in `dir`.
@@ -40,12 +41,13 @@ pub fn start(config: &str, dir: &Path, engine: Engine) -> Started {
         cores: cores().unwrap(),
         watcher: Watcher::new().unwrap(),
         clock,
-        board,
+        board: board.clone(),
         metrics: metrics.clone(),
         store: Some(store),
         rows,
+        waiter: std::thread::current(),
     };
-    Started { agent: Agent::start(needs, Vec::new()).unwrap(), metrics }
+    Started { agent: Agent::start(needs, Vec::new()).unwrap(), metrics, board }
 }
 
 /// Waits until `is` holds, and says `what` did not come about otherwise.
@@ -173,4 +175,133 @@ fn three_kills_under_load_lose_nothing_and_repeat_only_what_was_not_saved() {
     let steps_back = numbers.windows(2).filter(|w| w[1] <= w[0]).count();
     assert!(steps_back <= 3, "one step back for each kill at most, not {steps_back}");
     assert!(numbers.windows(2).all(|w| w[1] <= w[0] + 1), "no line is skipped");
+}
+
+/// What a reader sees of an agent that takes everything at once.
+struct Taker {
+    taken: std::cell::Cell<u32>,
+    /// Turns of a task beside the reader, at each chunk.
+    turns: std::rc::Rc<std::cell::Cell<u32>>,
+    most_without_a_turn: std::cell::Cell<u32>,
+    last: std::cell::Cell<(u32, u32)>,
+    closed: std::cell::Cell<bool>,
+    enough: u32,
+}
+
+impl shipper::sources::Admit for Taker {
+    fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+    fn closed(&self) -> shipper::io::LocalFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+    fn resume(&self, _: &str) -> Option<shipper::checkpoint::Row> {
+        None
+    }
+    fn rows(&self) -> Vec<shipper::checkpoint::Row> {
+        Vec::new()
+    }
+    fn open(&self, _: &str, _: shipper::position::Position) {}
+    fn segment(&self, _: &str, _: shipper::checkpoint::SegmentRow) {}
+    fn chunk<'a>(&'a self, _: &'a str, _: shipper::sources::Chunk) -> shipper::io::LocalFuture<'a, ()> {
+        self.taken.set(self.taken.get() + 1);
+        let (turns, since) = self.last.get();
+        let since = if turns == self.turns.get() { since + 1 } else { 1 };
+        self.last.set((self.turns.get(), since));
+        self.most_without_a_turn.set(self.most_without_a_turn.get().max(since));
+        self.closed.set(self.taken.get() >= self.enough);
+        Box::pin(std::future::ready(()))
+    }
+    fn lag(&self, _: u64) {}
+    fn missed(&self, _: u64) {}
+}
+
+#[test]
+fn a_backlog_that_nobody_wants_leaves_its_shard_turns_for_others() {
+    use shipper::sources::{ALL, Admit as _};
+    for engine in [Engine::Pread, Engine::Uring] {
+        if engine == Engine::Uring && shipper::io::choose(shipper::io::Asked::Uring).is_err() {
+            eprintln!("skipped on uring: this kernel refuses io_uring");
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("alerts.json");
+        fs::write(&file, line(1).repeat((40 << 20) / line(1).len())).unwrap();
+        let text = format!("path = {:?}\nstart_at = \"beginning\"", file.display().to_string());
+        let setup = shipper::io::Setup {
+            name: "shard".into(),
+            core: None,
+            network: false,
+            slabs: shipper::io::SlabPool::new(4),
+            watcher: Watcher::new().unwrap(),
+            clock: SystemClock::new(),
+            cold: true,
+        };
+        let running = shipper::io::spawn(engine, setup, move |io| {
+            Box::pin(async move {
+                let turns = std::rc::Rc::new(std::cell::Cell::new(0));
+                let (counted, beside) = (turns.clone(), io.clone());
+                io.spawn(
+                    "beside",
+                    Box::pin(async move {
+                        loop {
+                            counted.set(counted.get() + 1);
+                            beside.pause().await;
+                        }
+                    }),
+                );
+                let node = shipper::register::Node::parse_toml(&text).unwrap();
+                let kind = ALL.iter().find(|k| k.name() == "wazuh").unwrap();
+                let mut errors = shipper::register::Errors::default();
+                let spec = kind.parse(&mut shipper::register::Section::open("alerts", &node, kind.fields(), &[], &mut errors));
+                let taker = std::rc::Rc::new(Taker {
+                    taken: 0.into(),
+                    turns,
+                    most_without_a_turn: 0.into(),
+                    last: (0, 0).into(),
+                    closed: false.into(),
+                    enough: 100,
+                });
+                let standing = Board::default().enter("sources.alerts");
+                spec.build("alerts", "mgr-1").run(io, taker.clone(), standing).await.unwrap();
+                assert!(taker.is_closed());
+                taker.most_without_a_turn.get()
+            })
+        })
+        .unwrap();
+        let most = running.join().unwrap();
+        assert!(most <= 4, "{engine}: {most} slabs were handled before another task had a turn");
+    }
+}
+
+#[test]
+fn a_next_file_that_cannot_be_opened_is_waited_for_and_the_agent_still_stops() {
+    for engine in [Engine::Pread, Engine::Uring] {
+        if engine == Engine::Uring && shipper::io::choose(shipper::io::Asked::Uring).is_err() {
+            eprintln!("skipped on uring: this kernel refuses io_uring");
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (state, file) = (dir.path().join("state"), dir.path().join("alerts.json"));
+        fs::write(&file, line(0)).unwrap();
+        let running = start(&config(&file), &state, engine);
+        let counts = running.metrics.branch("alerts", "all");
+        until("the first file is read", || counts.shipped.get() == line(0).len() as u64);
+        // A folder under the name: there, another inode, and no file to read.
+        fs::rename(&file, dir.path().join("old.json")).unwrap();
+        fs::create_dir(&file).unwrap();
+        let told =
+            |what: &str| running.board.rows().iter().any(|(name, state)| name == "sources.alerts" && state.to_string().contains(what));
+        until("the trouble is told", || told("cannot open"));
+        let stopping = std::thread::spawn(move || running.agent.drain());
+        until("the agent stops while the trouble lasts", || stopping.is_finished());
+        assert!(stopping.join().unwrap());
+
+        fs::remove_dir(&file).unwrap();
+        fs::write(&file, line(1)).unwrap();
+        let running = start(&config(&file), &state, engine);
+        let counts = running.metrics.branch("alerts", "all");
+        until("the file that came after it is read", || counts.shipped.get() == line(1).len() as u64);
+        assert!(running.agent.drain());
+    }
 }

@@ -123,16 +123,18 @@ impl Follow {
         }
         while !self.admit.is_closed() {
             let Some(open) = &mut current else {
-                self.standing.set(State::Retrying(format!("{} is not there; waiting for it", self.path.display())));
-                if let Ok(open) = self.open(&self.path, 0, None).await {
-                    if opened {
-                        self.describe(&open);
-                    } else {
-                        self.announce(&open);
-                        opened = true;
+                match self.open(&self.path, 0, None).await {
+                    Ok(open) => {
+                        if opened {
+                            self.describe(&open);
+                        } else {
+                            self.announce(&open);
+                            opened = true;
+                        }
+                        current = Some(open);
+                        continue;
                     }
-                    current = Some(open);
-                    continue;
+                    Err(e) => self.standing.set(State::Retrying(self.not_open(&e))),
                 }
                 self.wait(&*watch).await;
                 continue;
@@ -163,8 +165,10 @@ impl Follow {
                     self.describe(open);
                 }
                 Look::Rotated => {
-                    if let Some(next) = self.rotate(open).await {
-                        current = Some(next);
+                    match self.rotate(open).await {
+                        Some(next) => current = Some(next),
+                        // The next file is there and cannot be opened, or was gone again: look later.
+                        None => self.wait(&*watch).await,
                     }
                 }
             }
@@ -283,6 +287,9 @@ impl Follow {
             }
             open.offset += n as u64;
             self.cut(open, slab).await;
+            // A backlog that nobody wants takes no credits and would never wait: stop signals,
+            // answers and timers are heard between two slabs.
+            self.io.pause().await;
             if u64::from(open.head.0) < (limits::FINGERPRINT_BYTES as u64).min(open.offset) {
                 open.head = self.head(&*open.file).await;
                 self.describe(open);
@@ -386,7 +393,23 @@ impl Follow {
         if named.is_none_or(|named| same(&named, &open.stat)) {
             return None;
         }
-        self.open(&self.path, 0, Some(open.segment)).await.ok()
+        match self.open(&self.path, 0, Some(open.segment)).await {
+            Ok(next) => Some(next),
+            Err(e) => {
+                self.standing.set(State::Retrying(self.not_open(&e)));
+                None
+            }
+        }
+    }
+
+    /// Why the name cannot be followed now, for the person who is paged.
+    fn not_open(&self, e: &io::Error) -> String {
+        let path = self.path.display();
+        match e.kind() {
+            io::ErrorKind::NotFound => format!("{path} is not there; waiting for it"),
+            io::ErrorKind::PermissionDenied => format!("cannot open {path}: {e}; put the agent's user into the group that owns it"),
+            _ => format!("cannot open {path}: {e}"),
+        }
     }
 
     /// Finds the file that the checkpoint speaks of, and the place in it.
