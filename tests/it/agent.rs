@@ -305,3 +305,37 @@ fn a_next_file_that_cannot_be_opened_is_waited_for_and_the_agent_still_stops() {
         assert!(running.agent.drain());
     }
 }
+
+#[test]
+fn swaps_faster_than_anybody_looks_lose_nothing() {
+    const PARTS: u64 = 400;
+    for engine in [Engine::Pread, Engine::Uring] {
+        if engine == Engine::Uring && shipper::io::choose(shipper::io::Asked::Uring).is_err() {
+            eprintln!("skipped on uring: this kernel refuses io_uring");
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (name, tree, out) = (dir.path().join("alerts.json"), dir.path().join("2026/Mar"), dir.path().join("out.json"));
+        fs::create_dir_all(&tree).unwrap();
+        let dated =
+            |part: u64| tree.join(if part == 0 { "ossec-alerts-14.json".into() } else { format!("ossec-alerts-14-{part:03}.json") });
+        fs::write(dated(0), line(0)).unwrap();
+        fs::hard_link(dated(0), &name).unwrap();
+        let text = config(&name)
+            .replace("kind = \"blackhole\"", &format!("kind = \"file\"\nfsync = false\npath = {:?}", out.display().to_string()));
+        let running = start(&text, &dir.path().join("state"), engine);
+        until("the first part is read", || fs::read(&out).is_ok_and(|bytes| !bytes.is_empty()));
+        // As Wazuh swaps: the new file, the name away, the name again, then its first line.
+        for part in 1..PARTS {
+            fs::write(dated(part), "").unwrap();
+            fs::remove_file(&name).unwrap();
+            fs::hard_link(dated(part), &name).unwrap();
+            let mut open = fs::OpenOptions::new().append(true).open(dated(part)).unwrap();
+            std::io::Write::write_all(&mut open, line(part).as_bytes()).unwrap();
+        }
+        let last = line(PARTS - 1);
+        until("the last part is read", || fs::read(&out).is_ok_and(|bytes| bytes.ends_with(last.as_bytes())));
+        assert!(running.agent.drain());
+        assert_eq!(fs::read_to_string(&out).unwrap(), (0..PARTS).map(line).collect::<String>(), "{engine}: every part once, in order");
+    }
+}

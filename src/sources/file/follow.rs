@@ -383,8 +383,7 @@ impl Follow {
                 if segment <= dated || self.io.stat(&path).is_ok_and(|s| same(&s, &open.stat)) {
                     continue;
                 }
-                // The last one is what the name is; read it by its name, to follow it.
-                let path = if self.io.stat(&path).ok().zip(named).is_some_and(|(a, b)| same(&a, &b)) { self.path.clone() } else { path };
+                // By its dated name: the name itself may be yet another file by now.
                 if let Ok(next) = self.open(&path, 0, Some(open.segment)).await {
                     return Some(next);
                 }
@@ -482,12 +481,10 @@ impl Follow {
 
     /// The first file at or after a segment, or what the name is.
     async fn first_from(&self, segment: u32) -> Option<Open> {
-        let named = self.io.stat(&self.path).ok();
         for (number, path) in self.siblings.files(&*self.io) {
             if number < segment {
                 continue;
             }
-            let path = if self.io.stat(&path).ok().zip(named).is_some_and(|(a, b)| same(&a, &b)) { self.path.clone() } else { path };
             if let Ok(open) = self.open(&path, 0, segment.checked_sub(1)).await {
                 return Some(open);
             }
