@@ -384,8 +384,16 @@ impl Follow {
                     continue;
                 }
                 // By its dated name: the name itself may be yet another file by now.
-                if let Ok(next) = self.open(&path, 0, Some(open.segment)).await {
-                    return Some(next);
+                match self.open(&path, 0, Some(open.segment)).await {
+                    Ok(next) => return Some(next),
+                    Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                        tracing::error!(path = %path.display(), "a part was gone before it was read, it is lost; see who removes alert files");
+                    }
+                    // Not passed over: it is read once it can be opened.
+                    Err(e) => {
+                        self.standing.set(State::Retrying(format!("cannot open {}: {e}; fix its permissions", path.display())));
+                        return None;
+                    }
                 }
             }
         }
@@ -472,7 +480,6 @@ impl Follow {
             self.describe(&open);
             return Some(open);
         }
-        self.admit.missed(0);
         tracing::error!(path = saved.path, offset, "the file that was being read is gone, its rest is lost; going on with the next one");
         let next = self.first_from(segment + 1).await?;
         self.describe(&next);
