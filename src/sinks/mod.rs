@@ -20,6 +20,7 @@ crate::register! { Kind:
     file::File,
     stdout::Stdout,
     blackhole::Blackhole,
+    kafka::Kafka,
 }
 
 /// What exists: a kind of sink.

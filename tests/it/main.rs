@@ -3,6 +3,9 @@
 
 mod agent;
 mod engines;
+mod kafka;
+#[path = "../support/kafka_sink.rs"]
+mod kafka_sink;
 mod tidy;
 mod vectors_dfn;
 mod vectors_dfn_config;
