@@ -9,6 +9,7 @@ pub mod config;
 pub mod globals;
 pub mod handle;
 pub mod home;
+pub mod host;
 pub mod plan;
 pub mod run;
 
