@@ -240,7 +240,11 @@ impl Patience for dyn Executor {
             let mut timer = until.map(|until| self.sleep(Duration::from_nanos(until.saturating_sub(self.clock().mono()))));
             std::future::poll_fn(|cx| {
                 let woken = changed.as_mut().poll(cx).is_ready();
-                if woken || timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) { Poll::Ready(()) } else { Poll::Pending }
+                if woken || timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
             })
             .await;
         })

@@ -17,12 +17,11 @@ use std::{
 use super::{
     Plan,
     handle::Desk,
-    home::{Answers, BranchEnd, OutputEnd, Rows, Setup, SinkEnd, SourceHome, rfc3339},
+    home::{Answers, BranchEnd, OutputEnd, Rows, Setup, SinkEnd, SourceHome},
     host::{Body, Host, Place, Threads},
 };
 use crate::{
     batch::DraftPool,
-    checkpoint::Checkpoint,
     clock::SystemClock,
     io::{Engine, Io, LocalFuture, Watcher},
     limits,
@@ -30,7 +29,7 @@ use crate::{
     ring::{Mailbox, Signal},
     sinks::{Inbox, Sink, SinkError, Thread},
     sources::Source,
-    store::{Asked, StoreHandle},
+    store::StoreHandle,
 };
 
 /// Why the agent cannot start, or had to end.
@@ -231,8 +230,10 @@ impl<H: Host> Agent<H> {
         }
         self.edge_stop.raise();
         self.host.ended(&mut self.edge, None);
-        self.rows.mark_changed();
-        save(&self.rows, self.store.as_ref(), &self.instance, self.host.clock().now());
+        if let Some(store) = &self.store {
+            // What stands in the way of the last save is told by the store.
+            let _ = self.rows.save(store, &self.instance, self.host.clock().now(), Box::new(|_| {}));
+        }
         if let Some(store) = &self.store {
             store.close();
         }
@@ -242,10 +243,9 @@ impl<H: Host> Agent<H> {
 
 fn save(rows: &Rows, store: Option<&StoreHandle>, instance: &str, now: u64) {
     let Some(store) = store else { return };
-    let Some(changed) = rows.take_changed() else { return };
-    let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), generation: 0, rows: changed };
-    if store.ask(Asked::save(checkpoint, Box::new(|_| {}))).is_err() {
-        rows.mark_changed();
+    if rows.are_changed() {
+        // A store that takes no more is asked again a second later.
+        let _ = rows.save(store, instance, now, Box::new(|_| {}));
     }
 }
 
@@ -332,7 +332,7 @@ impl Shard {
             }
         }
         for (home, _) in &homes {
-            home.publish();
+            home.finish();
         }
         for (_, inbox) in &own_inboxes {
             inbox.close();
@@ -376,6 +376,7 @@ impl Shard {
         SourceHome::new(
             io.clone(),
             Setup {
+                instance: self.plan.globals.instance.clone(),
                 source: source.name.clone(),
                 kind: source.kind.to_owned(),
                 desk: Desk::new(handlers, DraftPool::new(limits::CREDIT_BATCHES), true),

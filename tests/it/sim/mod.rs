@@ -135,15 +135,19 @@ struct Scenario {
 }
 
 fn config(handlers: &[&str]) -> String {
-    let mut text =
-        format!("instance = \"mgr-1\"\n[sources.alerts]\nkind = \"wazuh\"\npath = \"{}/alerts.json\"\nstart_at = \"beginning\"\n", world::ALERTS);
+    let mut text = format!(
+        "instance = \"mgr-1\"\n[sources.alerts]\nkind = \"wazuh\"\npath = \"{}/alerts.json\"\nstart_at = \"beginning\"\n",
+        world::ALERTS
+    );
     for handler in handlers {
         let name = if *handler == "forward" { "all" } else { handler };
         text.push_str(&format!("[handlers.{name}]\nkind = \"{handler}\"\ninputs = [\"alerts\"]\n"));
         let outputs: &[&str] = if *handler == "dfn" { &["dfn", "dfn.confirm"] } else { &["all"] };
         for output in outputs {
             let sink = output.replace('.', "_");
-            text.push_str(&format!("[sinks.{sink}]\nkind = \"kafka\"\ninputs = [\"{output}\"]\nbrokers = [\"b:9092\"]\ntopic = \"{sink}\"\n"));
+            text.push_str(&format!(
+                "[sinks.{sink}]\nkind = \"kafka\"\ninputs = [\"{output}\"]\nbrokers = [\"b:9092\"]\ntopic = \"{sink}\"\n"
+            ));
         }
     }
     text
@@ -334,7 +338,7 @@ impl Sim {
         if self.files.is_stopped() {
             return None;
         }
-        self.judge.starts(checkpoint.as_ref());
+        self.judge.starts(checkpoint.as_ref(), self.machine.clock().mono());
         let rows = checkpoint.map(|c: Checkpoint| c.rows).unwrap_or_default();
         self.say(|| format!("the agent starts at {:?}", rows.iter().map(|row| &row.branches).collect::<Vec<_>>()));
         let begun = Begun {
