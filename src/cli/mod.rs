@@ -4,9 +4,10 @@
 //! 78 config.
 
 pub mod check;
+pub mod demo;
 pub mod import;
 pub mod list;
-pub mod manager;
+pub mod live;
 pub mod run;
 pub mod scratch;
 pub mod try_records;
@@ -21,6 +22,8 @@ use crate::topology::ConfigError;
 pub const USAGE: u8 = 64;
 /// Something needed is not there, or another agent holds the state.
 pub const UNAVAILABLE: u8 = 69;
+/// We are wrong.
+pub const BROKEN: u8 = 70;
 /// Input or output failed.
 pub const IO: u8 = 74;
 /// The config is wrong.
@@ -34,6 +37,7 @@ pub const DEFAULT_CONFIG: &str = "/etc/shipper/shipper.toml";
 #[argh(
     example = "{command_name} --cores 4",
     example = "{command_name} check --config shipper.toml",
+    example = "{command_name} demo",
     example = "{command_name} try --handler dfn < alerts.json"
 )]
 struct Shipper {
@@ -59,6 +63,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Try(try_records::Try),
+    Demo(demo::Demo),
     List(list::List),
     Import(import::Import),
 }
@@ -87,6 +92,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Try(args)) => try_records::run(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Import(args)) => import::run(args),
     };

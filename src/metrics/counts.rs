@@ -229,6 +229,11 @@ impl Reasons {
         self.of(reason).inc_by(bytes);
     }
 
+    /// Each reason so far with its count.
+    pub fn each(&self) -> Vec<(&'static str, u64)> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(reason, count)| (*reason, count.get())).collect()
+    }
+
     /// The sum over all reasons.
     pub fn total(&self) -> u64 {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, count)| count.get()).sum()
