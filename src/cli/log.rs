@@ -37,8 +37,11 @@ use crate::topology::{LogFormat, LogSettings};
 pub struct Log {
     shape: Shape,
     lines: Lines,
-    filter: Arc<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>,
+    filter: Filter,
 }
+
+/// Changes the level from which on lines are written.
+type Filter = Arc<dyn Fn(&str) -> anyhow::Result<()> + Send + Sync>;
 
 impl Log {
     /// Begins to log; once in a process.
@@ -56,7 +59,7 @@ impl Log {
             .with_env_filter(EnvFilter::new(settings.level))
             .with_filter_reloading();
         let handle = builder.reload_handle();
-        let filter = Arc::new(move |level: &str| handle.reload(EnvFilter::new(level)).context("cannot change the log level"));
+        let filter: Filter = Arc::new(move |level: &str| handle.reload(EnvFilter::new(level)).context("cannot change the log level"));
         let log = Self { shape, lines, filter };
         log.set(settings)?;
         builder.init();
@@ -67,6 +70,7 @@ impl Log {
     ///
     /// # Errors
     /// If the file of `log.path` cannot be opened; the log then stays as it was.
+    #[allow(clippy::disallowed_methods, reason = "the journal names its stream in the environment")]
     pub fn set(&self, settings: &LogSettings) -> anyhow::Result<()> {
         let target = Target::open(settings.path.as_deref())?;
         let to_journal = settings.path.is_none() && is_journal(std::env::var("JOURNAL_STREAM").ok().as_deref(), &io::stderr());
