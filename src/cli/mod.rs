@@ -7,6 +7,7 @@ pub mod check;
 pub mod import;
 pub mod list;
 pub mod log;
+pub mod manager;
 pub mod run;
 pub mod scratch;
 pub mod try_records;
