@@ -8,6 +8,8 @@ pub mod demo;
 pub mod import;
 pub mod list;
 pub mod live;
+pub mod log;
+pub mod manager;
 pub mod run;
 pub mod scratch;
 pub mod try_records;

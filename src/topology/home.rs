@@ -439,7 +439,12 @@ impl SourceHome {
                     Pick::These(list)
                 }
             };
-            let parcel = Parcel { batch: batch.clone(), pick, acks: Acks::new(self.answers.clone(), sink.slot) };
+            let mut parcel = Parcel { batch: batch.clone(), pick, acks: Acks::new(self.answers.clone(), sink.slot) };
+            if !sink.required {
+                // It may keep them long, and no credit bounds that: it must not keep the slab.
+                parcel.batch = Arc::new(batch.only(&parcel.numbers()));
+                parcel.pick = Pick::These((0..narrow(parcel.batch.len())).collect());
+            }
             if let Err(mut parcel) = sink.inbox.push(parcel) {
                 assert!(!sink.required, "the inbox of a required sink has room for all credits");
                 while let Some(oldest) = sink.inbox.try_pop() {

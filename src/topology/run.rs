@@ -99,7 +99,7 @@ impl Agent {
         let shed = Count::default();
         metrics.register("shipper_shed_messages", "Messages that a sink which is not required lost", shed.clone());
         for sink in plan.sinks.iter().filter(|s| s.thread != Thread::Shard) {
-            let room = if sink.required { 2 * limits::CREDIT_BATCHES * plan.sources.len().max(1) } else { limits::OPTIONAL_INBOX_MESSAGES };
+            let room = if sink.required { 2 * limits::CREDIT_BATCHES * plan.sources.len().max(1) } else { limits::OPTIONAL_INBOX_PARCELS };
             let inbox = Mailbox::new(room);
             shared.push((sink.slot, inbox.clone()));
             inboxes.push(inbox.clone());
@@ -116,6 +116,7 @@ impl Agent {
         let edge_stop = Arc::new(Signal::default());
         let edge = {
             let (stop, rows, store, instance) = (edge_stop.clone(), rows.clone(), store.clone(), plan.globals.instance.clone());
+            let drain_for = plan.globals.drain_for;
             let setup = thread_setup("edge".into(), None, true, &watcher, clock, 1);
             crate::io::spawn(Engine::Pread, setup, move |io| {
                 Box::pin(async move {
@@ -123,14 +124,33 @@ impl Agent {
                         let future = task(io.clone());
                         io.spawn("edge task", future);
                     }
+                    let mut ended = Vec::new();
                     for (build, inbox, standing) in edge_sinks {
-                        io.spawn("sink", Box::pin(run_sink(build, inbox, standing, io.clone())));
+                        let (on, done) = (io.clone(), Rc::new(Signal::default()));
+                        ended.push(done.clone());
+                        io.spawn(
+                            "sink",
+                            Box::pin(async move {
+                                run_sink(build, inbox, standing, on).await;
+                                done.raise();
+                            }),
+                        );
                     }
                     let every = Duration::from_millis(limits::CHECKPOINT_EVERY_MS);
                     loop {
                         tokio::select! {
-                            () = stop.wait() => return,
+                            () = stop.wait() => break,
                             () = io.sleep(every) => save(&rows, store.as_ref(), &instance, io.clock().now()),
+                        }
+                    }
+                    // Inboxes are closed by now. What a sink has not sent at the deadline, it counts.
+                    let deadline = io.clock().mono() + crate::clock::nanos(drain_for);
+                    for done in ended {
+                        let left = deadline.saturating_sub(io.clock().mono());
+                        tokio::select! {
+                            biased;
+                            () = done.wait() => {}
+                            () = io.sleep(Duration::from_nanos(left)) => return,
                         }
                     }
                 })
@@ -194,6 +214,7 @@ impl Agent {
         for inbox in &self.inboxes {
             inbox.close();
         }
+        self.edge_stop.raise();
         let deadline = self.clock.mono() + crate::clock::nanos(self.drain_for);
         for thread in std::mem::take(&mut self.others) {
             while !thread.is_finished() && self.clock.mono() < deadline {
@@ -203,7 +224,6 @@ impl Agent {
                 let _ = thread.join();
             }
         }
-        self.edge_stop.raise();
         if let Some(edge) = self.edge.take() {
             let _ = edge.join();
         }

@@ -7,6 +7,7 @@ mod engines;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
 mod kafka_sink;
+mod own;
 mod tidy;
 mod vectors_dfn;
 mod vectors_dfn_config;
