@@ -106,7 +106,10 @@ fn code_of(error: &anyhow::Error) -> u8 {
             ConfigError::Invalid { .. } => CONFIG,
         };
     }
-    if error.downcast_ref::<crate::store::StoreError>().is_some() || error.downcast_ref::<crate::io::disk::LockError>().is_some() {
+    if error.downcast_ref::<crate::api::BindError>().is_some()
+        || error.downcast_ref::<crate::store::StoreError>().is_some()
+        || error.downcast_ref::<crate::io::disk::LockError>().is_some()
+    {
         return UNAVAILABLE;
     }
     IO

@@ -11,6 +11,7 @@ use argh::FromArgs;
 
 use super::{DEFAULT_CONFIG, UNAVAILABLE};
 use crate::{
+    api::Bound,
     clock::SystemClock,
     io::{
         self, Disk, Watcher,
@@ -20,7 +21,7 @@ use crate::{
     ring::Signal,
     store::{self, Writer},
     topology::{
-        Engine, Flag, Host, LogFormat, OnFull, Plan,
+        Engine, Flag, Host, LogFormat, OnFull, Plan, face,
         home::Rows,
         run::{Agent, Needs},
     },
@@ -77,6 +78,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         .make_dir(&state)
         .with_context(|| format!("cannot make state folder {}; name another with state.dir, or fix permissions", state.display()))?;
     let _lock = StateLock::take(&state)?;
+    let bound = plan.globals.api.as_ref().map(Bound::bind).transpose()?;
     let options = store::Options {
         dead_letter_bytes_max: plan.globals.dead_letter.max_bytes,
         on_full: match plan.globals.dead_letter.on_full {
@@ -90,6 +92,9 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
     let board = Board::default();
     let metrics = Metrics::new(&board);
     let store = store::start(writer, clock, board.enter("store")).context("cannot start the store thread")?;
+    if let Some(saved) = checkpoint.as_ref().and_then(|c| c.saved_at.parse::<jiff::Timestamp>().ok()) {
+        metrics.saved(u64::try_from(saved.as_nanosecond()).unwrap_or(0));
+    }
     let rows = checkpoint.map(|c| c.rows).unwrap_or_default();
     let watcher = Watcher::new().context("cannot start the watch thread")?;
     let every = plan.globals.log.stats_every;
@@ -106,6 +111,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         })
     });
     let cores = io::cores().context("cannot ask which cores may be used")?;
+    let shown = bound.map(|bound| face::task(bound, face::face(&plan, engine, clock, board.clone(), metrics.clone(), Some(store.clone()))));
     let needs = Needs {
         plan: Arc::new(plan),
         engine,
@@ -139,7 +145,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
             main.unpark();
         })
     });
-    let agent = Agent::start(needs, vec![stats, signals])?;
+    let agent = Agent::start(needs, [stats, signals].into_iter().chain(shown).collect())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     while !stop.take() && agent.sources() > 0 {
         std::thread::park();
