@@ -4,14 +4,17 @@
 //! 78 config.
 
 pub mod check;
+pub mod dead_letter;
 pub mod import;
 pub mod list;
 pub mod run;
 pub mod scratch;
+pub mod state;
 pub mod try_records;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context;
 use argh::FromArgs;
 
 use crate::topology::ConfigError;
@@ -60,6 +63,8 @@ enum Command {
     Try(try_records::Try),
     List(list::List),
     Import(import::Import),
+    State(state::State),
+    DeadLetter(dead_letter::DeadLetter),
 }
 
 /// Parses the command line, runs the command, prints what failed, chooses the exit code.
@@ -88,6 +93,8 @@ pub fn main() -> ExitCode {
         Some(Command::Try(args)) => try_records::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Import(args)) => import::run(args),
+        Some(Command::State(args)) => state::run(&args),
+        Some(Command::DeadLetter(args)) => dead_letter::run(&args),
     };
     match outcome {
         Ok(code) => code,
@@ -95,6 +102,22 @@ pub fn main() -> ExitCode {
             eprintln!("shipper: {error:#}");
             ExitCode::from(code_of(&error))
         }
+    }
+}
+
+/// Text of others for a terminal: one line, and no control character that it would obey.
+fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+/// Writes to standard output; a reader that has gone is no failure.
+fn tell(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("cannot write to standard output"),
+        _ => Ok(()),
     }
 }
 
