@@ -4,18 +4,20 @@
 //! 78 config.
 
 pub mod check;
+pub mod dead_letter;
 pub mod demo;
 pub mod import;
 pub mod list;
 pub mod live;
 pub mod log;
-pub mod manager;
 pub mod run;
 pub mod scratch;
+pub mod state;
 pub mod try_records;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context;
 use argh::FromArgs;
 
 use crate::topology::ConfigError;
@@ -68,6 +70,8 @@ enum Command {
     Demo(demo::Demo),
     List(list::List),
     Import(import::Import),
+    State(state::State),
+    DeadLetter(dead_letter::DeadLetter),
 }
 
 /// Parses the command line, runs the command, prints what failed, chooses the exit code.
@@ -97,6 +101,8 @@ pub fn main() -> ExitCode {
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Import(args)) => import::run(args),
+        Some(Command::State(args)) => state::run(&args),
+        Some(Command::DeadLetter(args)) => dead_letter::run(&args),
     };
     match outcome {
         Ok(code) => code,
@@ -104,6 +110,22 @@ pub fn main() -> ExitCode {
             eprintln!("shipper: {error:#}");
             ExitCode::from(code_of(&error))
         }
+    }
+}
+
+/// Text of others for a terminal: one line, and no control character that it would obey.
+fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+/// Writes to standard output; a reader that has gone is no failure.
+fn tell(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("cannot write to standard output"),
+        _ => Ok(()),
     }
 }
 
@@ -115,7 +137,10 @@ fn code_of(error: &anyhow::Error) -> u8 {
             ConfigError::Invalid { .. } => CONFIG,
         };
     }
-    if error.downcast_ref::<crate::store::StoreError>().is_some() || error.downcast_ref::<crate::io::disk::LockError>().is_some() {
+    if error.downcast_ref::<crate::api::BindError>().is_some()
+        || error.downcast_ref::<crate::store::StoreError>().is_some()
+        || error.downcast_ref::<crate::io::disk::LockError>().is_some()
+    {
         return UNAVAILABLE;
     }
     IO

@@ -56,6 +56,7 @@ impl fmt::Debug for Asked {
 pub struct StoreHandle {
     mailbox: Arc<Mailbox<Box<Asked>>>,
     turns: Arc<AtomicU64>,
+    dead_letter_bytes: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -70,6 +71,10 @@ impl StoreHandle {
     /// Turns of the thread's loop so far: after [`nudge`](Self::nudge) it must grow.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
+    }
+    /// Bytes of all dead-letter segments, as of the last commit.
+    pub fn dead_letter_bytes(&self) -> u64 {
+        self.dead_letter_bytes.load(Ordering::Relaxed)
     }
     /// Makes the loop turn once.
     pub fn nudge(&self) {
@@ -97,18 +102,20 @@ impl StoreHandle {
 pub fn start(writer: Writer, clock: SystemClock, standing: Standing) -> io::Result<StoreHandle> {
     let mailbox = Mailbox::new(limits::STORE_JOBS);
     let turns = Arc::new(AtomicU64::new(0));
+    let dead_letter_bytes = Arc::new(AtomicU64::new(writer.dead_letter_bytes()));
     let mut running = Running {
         writer,
         clock,
         standing,
         mailbox: mailbox.clone(),
         turns: turns.clone(),
+        dead_letter_bytes: dead_letter_bytes.clone(),
         replies: HashMap::new(),
         tag: 0,
         gathered: Vec::new(),
     };
     let thread = thread::Builder::new().name("store".into()).spawn(move || running.run())?;
-    Ok(StoreHandle { mailbox, turns, thread: Arc::new(Mutex::new(Some(thread))) })
+    Ok(StoreHandle { mailbox, turns, dead_letter_bytes, thread: Arc::new(Mutex::new(Some(thread))) })
 }
 
 struct Running {
@@ -117,6 +124,7 @@ struct Running {
     standing: Standing,
     mailbox: Arc<Mailbox<Box<Asked>>>,
     turns: Arc<AtomicU64>,
+    dead_letter_bytes: Arc<AtomicU64>,
     replies: HashMap<u64, Reply>,
     tag: u64,
     gathered: Vec<Job>,
@@ -173,6 +181,7 @@ impl Running {
                 reply(done);
             }
         }
+        self.dead_letter_bytes.store(self.writer.dead_letter_bytes(), Ordering::Relaxed);
         let dropped = self.writer.take_dropped();
         if dropped.entries > 0 {
             self.standing.dropped("dead_letter_full", dropped.entries);

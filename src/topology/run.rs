@@ -70,6 +70,7 @@ pub struct Agent {
     store: Option<StoreHandle>,
     rows: Rows,
     clock: SystemClock,
+    metrics: Metrics,
     instance: String,
     drain_for: Duration,
     /// Sources that have not ended by themselves.
@@ -117,6 +118,7 @@ impl Agent {
         let edge = {
             let (stop, rows, store, instance) = (edge_stop.clone(), rows.clone(), store.clone(), plan.globals.instance.clone());
             let drain_for = plan.globals.drain_for;
+            let saved = metrics.clone();
             let setup = thread_setup("edge".into(), None, true, &watcher, clock, 1);
             crate::io::spawn(Engine::Pread, setup, move |io| {
                 Box::pin(async move {
@@ -140,7 +142,7 @@ impl Agent {
                     loop {
                         tokio::select! {
                             () = stop.wait() => break,
-                            () = io.sleep(every) => save(&rows, store.as_ref(), &instance, io.clock().now()),
+                            () = io.sleep(every) => save(&rows, store.as_ref(), &instance, io.clock().now(), &saved),
                         }
                     }
                     // Inboxes are closed by now. What a sink has not sent at the deadline, it counts.
@@ -191,6 +193,7 @@ impl Agent {
             store,
             rows,
             clock,
+            metrics,
             instance: plan.globals.instance.clone(),
             drain_for: plan.globals.drain_for,
             sources,
@@ -228,7 +231,7 @@ impl Agent {
             let _ = edge.join();
         }
         self.rows.mark_changed();
-        save(&self.rows, self.store.as_ref(), &self.instance, self.clock.now());
+        save(&self.rows, self.store.as_ref(), &self.instance, self.clock.now(), &self.metrics);
         if let Some(store) = &self.store {
             store.close();
         }
@@ -240,11 +243,12 @@ fn thread_setup(name: String, core: Option<usize>, network: bool, watcher: &Watc
     crate::io::Setup { name, core, network, slabs: SlabPool::new(slabs), watcher: watcher.clone(), clock, cold: true }
 }
 
-fn save(rows: &Rows, store: Option<&StoreHandle>, instance: &str, now: u64) {
+fn save(rows: &Rows, store: Option<&StoreHandle>, instance: &str, now: u64, metrics: &Metrics) {
     let Some(store) = store else { return };
     let Some(changed) = rows.take_changed() else { return };
     let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), generation: 0, rows: changed };
-    if store.ask(Asked::save(checkpoint, Box::new(|_| {}))).is_err() {
+    let metrics = metrics.clone();
+    if store.ask(Asked::save(checkpoint, Box::new(move |_| metrics.saved(now)))).is_err() {
         rows.mark_changed();
     }
 }

@@ -2,6 +2,8 @@
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
 
 mod agent;
+mod api;
+mod cli_state;
 mod demo;
 mod engines;
 mod kafka;
