@@ -2,6 +2,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
 
 mod agent;
+mod config_import;
 mod engines;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
