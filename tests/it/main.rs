@@ -3,6 +3,7 @@
 
 mod agent;
 mod config_import;
+mod config_samples;
 mod engines;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
