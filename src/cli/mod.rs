@@ -6,6 +6,7 @@
 pub mod check;
 pub mod import;
 pub mod list;
+pub mod manager;
 pub mod manual;
 pub mod run;
 pub mod scratch;
