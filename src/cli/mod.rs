@@ -10,6 +10,8 @@ pub mod import;
 pub mod list;
 pub mod live;
 pub mod log;
+pub mod manager;
+pub mod manual;
 pub mod run;
 pub mod scratch;
 pub mod state;

@@ -5,6 +5,8 @@ mod agent;
 mod api;
 mod cli_state;
 mod demo;
+mod config_import;
+mod config_samples;
 mod engines;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
