@@ -10,7 +10,6 @@ pub mod import;
 pub mod list;
 pub mod live;
 pub mod log;
-pub mod manager;
 pub mod manual;
 pub mod run;
 pub mod scratch;
