@@ -58,6 +58,7 @@ impl fmt::Debug for Asked {
 pub struct StoreHandle {
     mailbox: Arc<Mailbox<Box<Asked>>>,
     turns: Arc<AtomicU64>,
+    dead_letter_bytes: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -72,6 +73,10 @@ impl StoreHandle {
     /// Turns of the thread's loop so far: after [`nudge`](Self::nudge) it must grow.
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
+    }
+    /// Bytes of all dead-letter segments, as of the last commit.
+    pub fn dead_letter_bytes(&self) -> u64 {
+        self.dead_letter_bytes.load(Ordering::Relaxed)
     }
     /// Makes the loop turn once.
     pub fn nudge(&self) {
@@ -114,8 +119,14 @@ pub fn start(writer: Writer, clock: SystemClock, standing: Standing) -> io::Resu
 pub fn body(writer: Writer, standing: Standing) -> (StoreHandle, Body) {
     let mailbox = Mailbox::new(limits::STORE_JOBS);
     let turns = Arc::new(AtomicU64::new(0));
-    let handle = StoreHandle { mailbox: mailbox.clone(), turns: turns.clone(), thread: Arc::default() };
-    let running = Running { writer, standing, mailbox, turns, replies: BTreeMap::new(), tag: 0, gathered: Vec::new() };
+    let dead_letter_bytes = Arc::new(AtomicU64::new(writer.dead_letter_bytes()));
+    let handle = StoreHandle {
+        mailbox: mailbox.clone(),
+        turns: turns.clone(),
+        dead_letter_bytes: dead_letter_bytes.clone(),
+        thread: Arc::default(),
+    };
+    let running = Running { writer, standing, mailbox, turns, dead_letter_bytes, replies: BTreeMap::new(), tag: 0, gathered: Vec::new() };
     (handle, Body(running))
 }
 
@@ -134,6 +145,7 @@ struct Running {
     standing: Standing,
     mailbox: Arc<Mailbox<Box<Asked>>>,
     turns: Arc<AtomicU64>,
+    dead_letter_bytes: Arc<AtomicU64>,
     replies: BTreeMap<u64, Reply>,
     tag: u64,
     gathered: Vec<Job>,
@@ -197,6 +209,7 @@ impl Running {
                 reply(done);
             }
         }
+        self.dead_letter_bytes.store(self.writer.dead_letter_bytes(), Ordering::Relaxed);
         let dropped = self.writer.take_dropped();
         if dropped.entries > 0 {
             self.standing.dropped("dead_letter_full", dropped.entries);

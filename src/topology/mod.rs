@@ -6,6 +6,7 @@
 //! Start at [`Plan::build`].
 
 pub mod config;
+pub mod face;
 pub mod globals;
 pub mod handle;
 pub mod home;

@@ -82,6 +82,7 @@ pub struct Agent<H: Host = Threads> {
     edge: H::Started,
     store: Option<StoreHandle>,
     rows: Rows,
+    metrics: Metrics,
     instance: String,
     drain_for: Duration,
     /// Sources that have not ended by themselves.
@@ -123,7 +124,7 @@ impl<H: Host> Agent<H> {
         let shed = Count::default();
         metrics.register("shipper_shed_messages", "Messages that a sink which is not required lost", shed.clone());
         for sink in plan.sinks.iter().filter(|s| s.thread != Thread::Shard) {
-            let room = if sink.required { 2 * limits::CREDIT_BATCHES * plan.sources.len().max(1) } else { limits::OPTIONAL_INBOX_MESSAGES };
+            let room = if sink.required { 2 * limits::CREDIT_BATCHES * plan.sources.len().max(1) } else { limits::OPTIONAL_INBOX_PARCELS };
             let inbox = Mailbox::new(room);
             shared.push((sink.slot, inbox.clone()));
             inboxes.push(inbox.clone());
@@ -145,23 +146,45 @@ impl<H: Host> Agent<H> {
         let edge_stop = Arc::new(Signal::default());
         let edge = {
             let (stop, rows, store, instance) = (edge_stop.clone(), rows.clone(), store.clone(), plan.globals.instance.clone());
+            let drain_for = plan.globals.drain_for;
+            let saved = metrics.clone();
             let body: Body = Box::new(move |io| {
                 Box::pin(async move {
                     for task in edge_tasks {
                         let future = task(io.clone());
                         io.spawn("edge task", future);
                     }
+                    let mut ended = Vec::new();
                     for (build, inbox, standing) in edge_sinks {
-                        io.spawn("sink", Box::pin(run_sink(build, inbox, standing, io.clone())));
+                        let (on, done) = (io.clone(), Rc::new(Signal::default()));
+                        ended.push(done.clone());
+                        io.spawn(
+                            "sink",
+                            Box::pin(async move {
+                                run_sink(build, inbox, standing, on).await;
+                                done.raise();
+                            }),
+                        );
                     }
                     let every = Duration::from_millis(limits::CHECKPOINT_EVERY_MS);
                     loop {
                         tokio::select! {
                             biased;
-                            () = stop.wait() => return true,
-                            () = io.sleep(every) => save(&rows, store.as_ref(), &instance, io.clock().now()),
+                            () = stop.wait() => break,
+                            () = io.sleep(every) => save(&rows, store.as_ref(), &instance, io.clock().now(), &saved),
                         }
                     }
+                    // Inboxes are closed by now. What a sink has not sent at the deadline, it counts.
+                    let deadline = io.clock().mono() + crate::clock::nanos(drain_for);
+                    for done in ended {
+                        let left = deadline.saturating_sub(io.clock().mono());
+                        tokio::select! {
+                            biased;
+                            () = done.wait() => {}
+                            () = io.sleep(Duration::from_nanos(left)) => return false,
+                        }
+                    }
+                    true
                 })
             });
             host.start(Place::Edge, body)?
@@ -200,6 +223,7 @@ impl<H: Host> Agent<H> {
             edge,
             store,
             rows,
+            metrics,
             instance: plan.globals.instance.clone(),
             drain_for: plan.globals.drain_for,
             sources,
@@ -223,17 +247,15 @@ impl<H: Host> Agent<H> {
         for inbox in &self.inboxes {
             inbox.close();
         }
+        self.edge_stop.raise();
         let deadline = self.host.clock().mono() + crate::clock::nanos(self.drain_for);
         for body in &mut self.others {
             let left = deadline.saturating_sub(self.host.clock().mono());
             self.host.ended(body, Some(Duration::from_nanos(left)));
         }
-        self.edge_stop.raise();
         self.host.ended(&mut self.edge, None);
-        if let Some(store) = &self.store {
-            // What stands in the way of the last save is told by the store.
-            let _ = self.rows.save(store, &self.instance, self.host.clock().now(), Box::new(|_| {}));
-        }
+        self.rows.mark_changed();
+        save(&self.rows, self.store.as_ref(), &self.instance, self.host.clock().now(), &self.metrics);
         if let Some(store) = &self.store {
             store.close();
         }
@@ -241,11 +263,12 @@ impl<H: Host> Agent<H> {
     }
 }
 
-fn save(rows: &Rows, store: Option<&StoreHandle>, instance: &str, now: u64) {
+fn save(rows: &Rows, store: Option<&StoreHandle>, instance: &str, now: u64, metrics: &Metrics) {
     let Some(store) = store else { return };
     if rows.are_changed() {
+        let metrics = metrics.clone();
         // A store that takes no more is asked again a second later.
-        let _ = rows.save(store, instance, now, Box::new(|_| {}));
+        let _ = rows.save(store, instance, now, Box::new(move |_| metrics.saved(now)));
     }
 }
 

@@ -2,10 +2,16 @@
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
 
 mod agent;
+mod api;
+mod cli_state;
+mod config_import;
+mod config_samples;
+mod demo;
 mod engines;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
 mod kafka_sink;
+mod own;
 mod sim;
 mod tidy;
 mod vectors_dfn;
