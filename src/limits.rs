@@ -102,6 +102,12 @@ pub const CONFIG_DEPTH_MAX: usize = 80;
 pub const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// Bytes. One datagram of the Wazuh queue; the manager cuts at 65,536.
 pub const WAZUH_RECORD_BYTES: usize = 65_535;
+/// Connections to the HTTP face at a time; one more waits in the kernel's queue.
+pub const API_CONNECTIONS_MAX: usize = 16;
+/// Milliseconds for one request and its answer; a connection ends with it.
+pub const API_REQUEST_MS: u64 = 10_000;
+/// Bytes of one request: a line and headers, no body is ever read.
+pub const API_REQUEST_BYTES_MAX: usize = 16 << 10;
 
 const _: () = assert!(SLAB_BYTES.is_power_of_two());
 const _: () = assert!(COLD_READS <= COLD_BLOCKS_AHEAD, "one file alone may have all its reads in flight");

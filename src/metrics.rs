@@ -9,9 +9,11 @@
 
 pub mod counts;
 mod news;
+pub mod progress;
 
 pub use counts::{BranchCounts, Metrics, Reasons, SourceCounts};
 pub use news::{Change, Listener, Loss, News};
+pub use progress::{Behind, Progress};
 
 use std::{
     fmt,
@@ -43,6 +45,31 @@ pub enum State {
     Retrying(String),
     /// Configuration or credential is refused; nothing is admitted until it is mended.
     Holding(String),
+}
+
+impl State {
+    /// Every word that [`word`](Self::word) can give.
+    pub const WORDS: [&str; 4] = ["starting", "ready", "retrying", "holding"];
+
+    /// The state in one word, for a label or a colour.
+    pub fn word(&self) -> &'static str {
+        let [starting, ready, retrying, holding] = Self::WORDS;
+        match self {
+            State::Starting => starting,
+            State::Ready => ready,
+            State::Retrying(_) => retrying,
+            State::Holding(_) => holding,
+        }
+    }
+    /// How bad it is: of several instances of a component the worst counts.
+    fn rank(&self) -> u8 {
+        match self {
+            State::Ready => 0,
+            State::Starting => 1,
+            State::Retrying(_) => 2,
+            State::Holding(_) => 3,
+        }
+    }
 }
 
 impl fmt::Display for State {
@@ -119,6 +146,19 @@ impl Board {
     /// Removes every row: the components behind them have ended.
     pub fn clear(&self) {
         lock(&self.rows).clear();
+    }
+    /// Each component once, in the order of entering, with the worst state of its instances: a sink
+    /// may run on several shards.
+    pub fn standings(&self) -> Vec<(String, State)> {
+        let mut all: Vec<(String, State)> = Vec::new();
+        for (component, state) in self.rows() {
+            match all.iter_mut().find(|(name, _)| *name == component) {
+                Some((_, worst)) if state.rank() > worst.rank() => *worst = state,
+                Some(_) => {}
+                None => all.push((component, state)),
+            }
+        }
+        all
     }
     /// Messages that components let go on purpose: a sink that is not required, by age or room.
     pub fn dropped(&self) -> &Counts {
@@ -205,4 +245,24 @@ where
     Labels: EncodeLabelSet,
 {
     pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_instances_the_worst_counts() {
+        let board = Board::default();
+        let [one, two, other] = ["sinks.out", "sinks.out", "sinks.nothing"].map(|name| board.enter(name));
+        one.set(State::Ready);
+        other.set(State::Ready);
+        let words = || board.standings().into_iter().map(|(name, state)| format!("{name} {}", state.word())).collect::<Vec<_>>();
+        assert_eq!(words(), ["sinks.out starting", "sinks.nothing ready"]);
+        two.set(State::Holding("refused".into()));
+        one.set(State::Retrying("away".into()));
+        assert_eq!(words(), ["sinks.out holding", "sinks.nothing ready"]);
+        two.set(State::Ready);
+        assert_eq!(words(), ["sinks.out retrying", "sinks.nothing ready"]);
+    }
 }

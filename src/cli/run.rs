@@ -11,6 +11,7 @@ use argh::FromArgs;
 
 use super::{DEFAULT_CONFIG, UNAVAILABLE, log::Log};
 use crate::{
+    api::Bound,
     clock::SystemClock,
     io::{
         self, Disk, Watcher,
@@ -20,7 +21,7 @@ use crate::{
     ring::Signal,
     store::{self, Writer},
     topology::{
-        Engine, Flag, Host, OnFull, Plan,
+        Engine, Flag, Host, OnFull, Plan, face,
         home::Rows,
         run::{Agent, Needs},
     },
@@ -56,9 +57,6 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
     }
     let plan = Plan::load(Some(path), std::env::vars(), &flags, &Host::this())?;
     let log = Log::start(&plan.globals.log)?;
-    for what in plan.globals.unheeded() {
-        tracing::warn!("{what}");
-    }
     let wanted = match plan.globals.engine {
         Engine::Auto => io::Asked::Auto,
         Engine::Uring => io::Asked::Uring,
@@ -79,6 +77,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
     let _lock = StateLock::take(&state)?;
     let letters = plan.globals.dead_letter.path.clone();
     let _letters_lock = lock_letters(&state, &letters)?;
+    let bound = plan.globals.api.as_ref().map(Bound::bind).transpose()?;
     let options = store::Options {
         dead_letter_bytes_max: plan.globals.dead_letter.max_bytes,
         on_full: match plan.globals.dead_letter.on_full {
@@ -92,6 +91,9 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
     let board = Board::default();
     let metrics = Metrics::new(&board);
     let store = store::start(writer, clock, board.enter("store")).context("cannot start the store thread")?;
+    if let Some(saved) = checkpoint.as_ref().and_then(|c| c.saved_at.parse::<jiff::Timestamp>().ok()) {
+        metrics.saved(u64::try_from(saved.as_nanosecond()).unwrap_or(0));
+    }
     let rows = checkpoint.map(|c| c.rows).unwrap_or_default();
     let watcher = Watcher::new().context("cannot start the watch thread")?;
     let every = plan.globals.log.stats_every;
@@ -108,6 +110,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         })
     });
     let cores = io::cores().context("cannot ask which cores may be used")?;
+    let shown = bound.map(|bound| face::task(bound, face::face(&plan, engine, clock, board.clone(), metrics.clone(), Some(store.clone()))));
     let needs = Needs {
         plan: Arc::new(plan),
         engine,
@@ -121,7 +124,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         waiter: std::thread::current(),
     };
     let asked = Asked::listen(&needs)?;
-    let agent = Agent::start(needs, vec![stats])?;
+    let agent = Agent::start(needs, [stats].into_iter().chain(shown).collect())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     while !asked.stop.take() && agent.sources() > 0 {
         if asked.hangup.take() {

@@ -4,6 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use crate::api::Listen;
 use crate::register::{Errors, Field, Node, Section, Type};
 
 /// Every setting outside `sources`, `handlers` and `sinks`.
@@ -55,13 +56,13 @@ pub static GLOBALS: &[Field] = &[
     Field::optional(
         "api.listen",
         Type::Text,
-        "Where /metrics and /health answer: a loopback address such as \"127.0.0.1:9600\", or \"unix:/run/shipper/api.sock\". Off where unset. Not heeded by this build.",
+        "Where /metrics and /health answer: a loopback address such as \"127.0.0.1:9600\", or \"unix:/run/shipper/api.sock\". Off where unset.",
     ),
     Field::new(
         "health.stall_after",
         Type::Span,
         "60s",
-        "A stream that has unread bytes and no progress for this long is reported as stalled. Not heeded by this build.",
+        "A source that has unread or unacked bytes and gets nothing acked for this long is reported as stalled by /health; \"0\" is never.",
     ),
 ];
 
@@ -126,25 +127,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where the HTTP face listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// A loopback address.
-    Tcp(SocketAddr),
-    /// The path of a unix socket.
-    Unix(PathBuf),
-}
-
 impl Globals {
-    /// Settings that the operator made and this build does not heed: each with what happens instead.
-    pub fn unheeded(&self) -> Vec<String> {
-        let mut told = Vec::new();
-        if self.api.is_some() {
-            told.push("api.listen: this build has no HTTP face; nothing listens, figures are in the log".to_owned());
-        }
-        told
-    }
-
     /// Reads them from the top of the tree; wrong ones are noted and their default stands in.
     ///
     /// - `host`: the instance's name where none is set.

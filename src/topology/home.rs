@@ -161,6 +161,8 @@ struct Stream {
     first: u64,
     /// Where each branch stood before this start; below it nothing is offered.
     start: Vec<Position>,
+    /// Bytes of the batches in flight.
+    unacked: u64,
     segments: Vec<(SegmentRow, Ladder)>,
     dirty: bool,
 }
@@ -301,7 +303,8 @@ impl SourceHome {
         }
         let batch = stream.flight(seq).batch.clone();
         stream.dirty = true;
-        stream.trim();
+        let moved = stream.trim();
+        self.tell(&setup, &streams, moved);
         drop(streams);
         if !release.is_empty() {
             self.hand_out(&setup, &batch, Some(&release));
@@ -385,7 +388,15 @@ impl SourceHome {
             stream.ledger.settle(seq, branch, n);
         }
         stream.dirty = true;
-        stream.trim();
+        let moved = stream.trim();
+        self.tell(&setup, &streams, moved);
+    }
+
+    /// Tells how much is owed, for the lag and for who looks for a standstill.
+    fn tell(&self, setup: &Setup, streams: &[Stream], moved: bool) {
+        let unacked = streams.iter().map(|s| s.unacked).sum();
+        let oldest = streams.iter().filter_map(|s| s.in_flight.front()).map(|flight| flight.batch.received).min();
+        setup.counts.progress.unacked(unacked, oldest, moved, self.on.clock().mono());
     }
 
     /// Hands an entry to the store; its answer comes home when it is durable.
@@ -540,8 +551,10 @@ impl SourceHome {
         // What nobody required waits for goes out at once.
         let free: Vec<u32> = groups.iter_mut().filter(|g| g.first_pending == 0).flat_map(|g| std::mem::take(&mut g.held)).collect();
         stream.in_flight.push_back(InFlight { batch: batch.clone(), group_of, groups, open });
+        stream.unacked += len;
         stream.dirty = true;
-        stream.trim();
+        let moved = stream.trim();
+        self.tell(&setup, &streams, moved);
         drop(streams);
         for reject in rejected {
             self.reject(&setup, &batch, reject);
@@ -591,11 +604,14 @@ impl Stream {
         &mut self.in_flight[at]
     }
 
-    fn trim(&mut self) {
-        while self.in_flight.front().is_some_and(|flight| flight.open == 0) {
-            self.in_flight.pop_front();
+    /// Forgets the oldest batches as far as nothing is owed for them; true if there were any.
+    fn trim(&mut self) -> bool {
+        let before = self.first;
+        while let Some(flight) = self.in_flight.pop_front_if(|flight| flight.open == 0) {
+            self.unacked -= flight.batch.slab().bytes.len() as u64;
             self.first += 1;
         }
+        self.first > before
     }
 
     fn row(&self, setup: &Setup) -> Row {
@@ -670,6 +686,7 @@ impl Admit for SourceHome {
             in_flight: std::collections::VecDeque::new(),
             first: 0,
             start: from,
+            unacked: 0,
             segments,
             dirty: true,
         });
@@ -722,7 +739,7 @@ impl Admit for SourceHome {
     }
 
     fn lag(&self, bytes: u64) {
-        self.setup.borrow().counts.lag.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.setup.borrow().counts.progress.unread(bytes, self.on.clock().mono());
     }
 
     fn missed(&self, bytes: u64) {
