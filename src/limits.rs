@@ -90,6 +90,8 @@ pub const WAZUH_BACKOFF_MS_MAX: u64 = 30_000;
 pub const NEWS_MAX: usize = 1024;
 /// Milliseconds between two events of our own about the same thing.
 pub const OWN_EVENT_EVERY_MS: u64 = 60_000;
+/// Milliseconds that a component's trouble must last to be told.
+pub const OWN_EVENT_AFTER_MS: u64 = 1000;
 /// Milliseconds in which what happens to components is gathered before it is looked at again.
 pub const OWN_EVENT_FOLD_MS: u64 = 250;
 /// Depth of JSON that the parser accepts.
