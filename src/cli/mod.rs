@@ -5,6 +5,7 @@
 
 pub mod check;
 pub mod dead_letter;
+pub mod doctor;
 pub mod import;
 pub mod list;
 pub mod run;
@@ -63,6 +64,7 @@ enum Command {
     Try(try_records::Try),
     List(list::List),
     Import(import::Import),
+    Doctor(doctor::Doctor),
     State(state::State),
     DeadLetter(dead_letter::DeadLetter),
 }
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
         Some(Command::Try(args)) => try_records::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Import(args)) => import::run(args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::State(args)) => state::run(&args),
         Some(Command::DeadLetter(args)) => dead_letter::run(&args),
     };

@@ -89,14 +89,14 @@ struct Held {
 }
 
 /// Both files, and which of them counts.
-struct Saved {
+pub(super) struct Saved {
     files: Vec<Held>,
-    chosen: Result<Option<Chosen>, String>,
+    pub(super) chosen: Result<Option<Chosen>, String>,
 }
 
 impl Saved {
     /// Reads both files of a state folder; takes no lock and changes nothing.
-    fn read(disk: &dyn Disk, dir: &Path) -> Self {
+    pub(super) fn read(disk: &dyn Disk, dir: &Path) -> Self {
         let mut saved = Self::look(disk, dir);
         // A save between the two reads may make them look unlike a pair; it is no pair twice only
         // if it is none.
