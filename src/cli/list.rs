@@ -17,6 +17,9 @@ pub struct List {
     /// print a commented block of this kind, ready to paste into a config
     #[argh(option)]
     example: Option<String>,
+    /// print every setting of every kind as a page of Markdown (docs/CONFIG.md)
+    #[argh(switch)]
+    markdown: bool,
 }
 
 type Row = (&'static str, &'static str, &'static str, &'static [Field]);
@@ -34,6 +37,10 @@ pub fn kinds() -> Vec<Row> {
 /// # Errors
 /// None: an unknown kind is told and ends with 64.
 pub fn run(args: &List) -> anyhow::Result<ExitCode> {
+    if args.markdown {
+        print!("{}", super::manual::manual());
+        return Ok(ExitCode::SUCCESS);
+    }
     let kinds = kinds();
     let Some(name) = &args.example else {
         for (section, name, about, _) in kinds {
@@ -61,25 +68,31 @@ fn example(section: &str, kind: &str, about: &str, fields: &[Field]) -> String {
     }
     for field in fields {
         text += &format!("\n# {} ({})\n", field.doc, field.kind);
-        let value = field.default.map_or_else(|| sample(field.kind), |default| written(field.kind, default));
+        let value = field.default.map_or_else(|| sample(field), |default| written(field.kind, default));
         let mark = if field.required { "" } else { "# " };
         text += &format!("{mark}{} = {value}\n", field.name);
     }
     text
 }
 
-fn written(kind: Type, default: &str) -> String {
+/// A default as it stands in TOML.
+pub(super) fn written(kind: Type, default: &str) -> String {
     let bare =
         matches!(kind, Type::Bool | Type::Int { .. } | Type::Map) || default.starts_with(['"', '[']) || default.parse::<i64>().is_ok();
     if bare { default.to_owned() } else { format!("{default:?}") }
 }
 
-fn sample(kind: Type) -> String {
-    match kind {
-        Type::Bool => "true".into(),
-        Type::Int { min, .. } => min.to_string(),
-        Type::Texts => "[\"…\"]".into(),
-        Type::Map => "{}".into(),
+/// A value that a setting without a default might have; what must be set is one that is taken.
+pub(super) fn sample(field: &Field) -> String {
+    match (field.kind, field.name) {
+        (_, "brokers") => "[\"kafka.example.org:9093\"]".into(),
+        (_, "topic") => "\"cust-1\"".into(),
+        (Type::Path, _) => "\"/path/to/file\"".into(),
+        (Type::Bool, _) => "true".into(),
+        (Type::Int { min, .. }, _) => min.to_string(),
+        (Type::Choice(words), _) => format!("{:?}", words.first().unwrap_or(&"")),
+        (Type::Texts, _) => "[\"…\"]".into(),
+        (Type::Map, _) => "{}".into(),
         _ => "\"…\"".into(),
     }
 }

@@ -5,9 +5,13 @@
 
 pub mod check;
 pub mod dead_letter;
+pub mod demo;
 pub mod doctor;
 pub mod import;
 pub mod list;
+pub mod live;
+pub mod log;
+pub mod manual;
 pub mod run;
 pub mod scratch;
 pub mod state;
@@ -24,6 +28,8 @@ use crate::topology::ConfigError;
 pub const USAGE: u8 = 64;
 /// Something needed is not there, or another agent holds the state.
 pub const UNAVAILABLE: u8 = 69;
+/// We are wrong.
+pub const BROKEN: u8 = 70;
 /// Input or output failed.
 pub const IO: u8 = 74;
 /// The config is wrong.
@@ -37,6 +43,7 @@ pub const DEFAULT_CONFIG: &str = "/etc/shipper/shipper.toml";
 #[argh(
     example = "{command_name} --cores 4",
     example = "{command_name} check --config shipper.toml",
+    example = "{command_name} demo",
     example = "{command_name} try --handler dfn < alerts.json"
 )]
 struct Shipper {
@@ -62,6 +69,7 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Try(try_records::Try),
+    Demo(demo::Demo),
     List(list::List),
     Import(import::Import),
     Doctor(doctor::Doctor),
@@ -93,6 +101,7 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Try(args)) => try_records::run(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Import(args)) => import::run(args),
         Some(Command::Doctor(args)) => doctor::run(&args),

@@ -25,6 +25,7 @@ mod facts;
 mod host;
 mod pread;
 pub mod probe;
+pub mod sim;
 pub mod slab;
 mod start;
 mod uring;

@@ -46,6 +46,8 @@ pub struct Metrics {
     dropped: Counts,
     dead_letter: Counts,
     in_flight: Family<Labels, Level>,
+    emitted: Counts,
+    delivered: Counts,
     latency: Family<Labels, Histogram, fn() -> Histogram>,
     records: Counts,
     reread: Counts,
@@ -76,6 +78,8 @@ impl Metrics {
             dropped: Counts::default(),
             dead_letter: Counts::default(),
             in_flight: Family::default(),
+            emitted: Counts::default(),
+            delivered: Counts::default(),
             latency: Family::new_with_constructor(latency_histogram),
             records: Counts::default(),
             reread: Counts::default(),
@@ -94,7 +98,9 @@ impl Metrics {
         metrics.register("shipper_dropped_bytes", "Bytes of frames that a rule dropped", metrics.dropped.clone());
         metrics.register("shipper_dead_letter_bytes", "Bytes of frames that went into the dead letter", metrics.dead_letter.clone());
         metrics.register("shipper_in_flight_bytes", "Bytes of frames read and not yet acked", metrics.in_flight.clone());
-        metrics.register("shipper_ack_latency_seconds", "From visible in the source to acked", metrics.latency.clone());
+        metrics.register("shipper_emitted_messages", "Messages for required sinks, one for each sink", metrics.emitted.clone());
+        metrics.register("shipper_delivered_messages", "Messages that required sinks delivered", metrics.delivered.clone());
+        metrics.register("shipper_ack_latency_seconds", "From read to acked, of whole batches", metrics.latency.clone());
         metrics.register("shipper_read_records", "Frames read from a source", metrics.records.clone());
         metrics.register("shipper_reread_bytes", "Bytes read again that were read before", metrics.reread.clone());
         metrics.register("shipper_missed_bytes", "Bytes that vanished unread or were jumped over", metrics.missed.clone());
@@ -181,6 +187,8 @@ impl Metrics {
             dropped: Reasons::new(&self.dropped, &at),
             dead_letter: Reasons::new(&self.dead_letter, &at),
             in_flight: self.in_flight.get_or_create_owned(&at),
+            emitted: self.emitted.get_or_create_owned(&at),
+            delivered: self.delivered.get_or_create_owned(&at),
             latency: self.latency.get_or_create_owned(&at),
         };
         branches.entry((source.to_owned(), branch.to_owned())).or_insert_with(make).clone()
@@ -234,7 +242,11 @@ pub struct BranchCounts {
     pub dead_letter: Reasons,
     /// Read and not yet acked.
     pub in_flight: Level,
-    /// Seconds from visible in the source to acked; once per batch.
+    /// Messages for required sinks: two sinks of one message are two.
+    pub emitted: Count,
+    /// Of these, delivered.
+    pub delivered: Count,
+    /// Seconds from read to acked; once per batch.
     pub latency: Histogram,
 }
 
@@ -276,6 +288,11 @@ impl Reasons {
     /// Adds to a reason; for sums of a batch, not for each record.
     pub fn add(&self, reason: &'static str, bytes: u64) {
         self.of(reason).inc_by(bytes);
+    }
+
+    /// Each reason so far with its count.
+    pub fn each(&self) -> Vec<(&'static str, u64)> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(reason, count)| (*reason, count.get())).collect()
     }
 
     /// The sum over all reasons.

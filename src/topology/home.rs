@@ -289,11 +289,16 @@ impl SourceHome {
                 }
             }
             flight.open -= 1;
-            setup.branches[usize::from(group.branch)].counts.latency.observe(now.saturating_sub(flight.batch.received) as f64 / 1e9);
             close_group(group, &setup.branches);
             settled[usize::from(message.branch)] += 1;
         }
+        let (whole, received) = (flight.open == 0, flight.batch.received);
         for (branch, n) in settled.into_iter().enumerate().filter(|(_, n)| *n > 0) {
+            let counts = &setup.branches[branch].counts;
+            counts.delivered.inc_by(u64::from(n));
+            if whole {
+                counts.latency.observe(now.saturating_sub(received) as f64 / 1e9);
+            }
             stream.ledger.settle(seq, branch, n);
         }
         let batch = stream.flight(seq).batch.clone();
@@ -445,7 +450,12 @@ impl SourceHome {
                     Pick::These(list)
                 }
             };
-            let parcel = Parcel { batch: batch.clone(), pick, acks: Acks::new(self.answers.clone(), sink.slot) };
+            let mut parcel = Parcel { batch: batch.clone(), pick, acks: Acks::new(self.answers.clone(), sink.slot) };
+            if !sink.required {
+                // It may keep them long, and no credit bounds that: it must not keep the slab.
+                parcel.batch = Arc::new(batch.only(&parcel.numbers()));
+                parcel.pick = Pick::These((0..narrow(parcel.batch.len())).collect());
+            }
             if let Err(mut parcel) = sink.inbox.push(parcel) {
                 assert!(!sink.required, "the inbox of a required sink has room for all credits");
                 while let Some(oldest) = sink.inbox.try_pop() {
@@ -516,6 +526,9 @@ impl SourceHome {
             for (reason, bytes) in &tally.dropped {
                 branch.counts.dropped.add(reason, *bytes);
             }
+        }
+        for (branch, owed) in setup.branches.iter().zip(&owed) {
+            branch.counts.emitted.inc_by(u64::from(*owed));
         }
         for group in &mut groups {
             setup.branches[usize::from(group.branch)].counts.in_flight.inc_by(i64::from(group.bytes));

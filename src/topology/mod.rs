@@ -10,6 +10,7 @@ pub mod face;
 pub mod globals;
 pub mod handle;
 pub mod home;
+pub mod host;
 pub mod plan;
 pub mod run;
 

@@ -5,10 +5,15 @@ mod agent;
 mod api;
 mod cli_doctor;
 mod cli_state;
+mod config_import;
+mod config_samples;
+mod demo;
 mod engines;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
 mod kafka_sink;
+mod own;
+mod sim;
 mod tidy;
 mod vectors_dfn;
 mod vectors_dfn_config;

@@ -1,4 +1,5 @@
-//! The golden vectors of kind `config`: what a wazuh-dfn configuration means, and which key is wrong.
+//! The golden vectors of kind `config`: what a wazuh-dfn configuration means, which key is wrong, and
+//! that our own reader takes what an accepted one becomes.
 
 use std::{env, fs, path::PathBuf};
 
@@ -13,7 +14,10 @@ fn outcome(vector: &Value) -> Result<Value, Vec<String>> {
     let variables = vector["env"].as_object().into_iter().flatten();
     let variables: Vec<(String, String)> = variables.filter_map(|(n, v)| Some((n.clone(), v.as_str()?.to_owned()))).collect();
     match dfn::read(text("file").map(|text| (text, format)), &argv, &variables) {
-        Ok(imported) => Ok(imported.accepted()),
+        Ok(imported) => {
+            crate::config_import::assert_taken(&format!("vector {}", vector["name"]), &imported);
+            Ok(imported.accepted())
+        }
         Err(errors) => Err(errors.0.into_iter().map(|error| error.key).collect()),
     }
 }

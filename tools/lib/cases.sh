@@ -45,7 +45,7 @@ services_step() {
   SERVICES_DIR=$(mktemp -d "${TMPDIR:-/tmp}/shipper-test.XXXXXX")
   export SERVICES_DIR
   trap 'tools/services destroy' EXIT
-  step "start services" tools/services start kafka kafka-tls
+  step "start services" tools/services start kafka kafka-paused kafka-tls
   local line
   while IFS= read -r line; do export "${line?}"; done < <(tools/services env)
   has_failed "start services" || step "real services" run_test services
@@ -69,19 +69,9 @@ check_supply_chain() {
 }
 
 check_packages() {
-  local scratch deb file
-  installed cargo-deb 3.8.0
-  command -v systemd-analyze >/dev/null || need systemd
-  cargo build --release --bins
-  rm -f target/debian/*.deb
-  cargo deb --no-build --no-strip
-  deb=$(echo target/debian/shipper_*.deb)
-  scratch=$(mktemp -d)
-  dpkg-deb -x "$deb" "$scratch"
-  for file in usr/bin/shipper usr/bin/shipper-bench etc/shipper/shipper.toml usr/lib/systemd/system/shipper.service \
-    usr/lib/sysusers.d/shipper.conf usr/lib/tmpfiles.d/shipper.conf; do
-    [[ -e $scratch/$file ]] || { echo "$deb lacks /$file"; rm -rf "$scratch"; return 1; }
-  done
-  "$scratch/usr/bin/shipper" --version
-  rm -rf "$scratch"
+  local deb
+  need systemd lintian shellcheck procps
+  build_deb
+  look_into "$deb"
+  try_installed "$deb"
 }

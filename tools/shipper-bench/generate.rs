@@ -10,14 +10,10 @@ use std::{
 
 use anyhow::Context;
 use argh::FromArgs;
-use jiff::{Timestamp, civil::Date, tz::Offset};
 use shipper::{
-    cli::scratch,
+    cli::live::LiveWriter,
     clock::{Clock, SystemClock, nanos},
-    synth::{
-        Mix, Synth,
-        writer::{Rotation, Writer},
-    },
+    synth::{Mix, Synth},
 };
 
 use crate::{
@@ -143,53 +139,30 @@ impl Gen {
 
     #[allow(clippy::disallowed_methods, reason = "live alerts come in real time")]
     fn live(&self, dir: &Path) -> anyhow::Result<Figure> {
-        let clock = SystemClock::new();
-        let run = |ops: &[_]| {
-            scratch::apply_all(ops).with_context(|| format!("cannot write below {}; check its permissions and space", dir.display()))
-        };
-        let mut synth = Synth::new(self.seed, self.mix);
-        let mut date = local_date(clock.now(), self.zone);
-        let mut writer = Writer::new(dir, date);
-        if let Some(bytes) = self.rotate_bytes {
-            writer = writer.rotating_at(bytes);
-        }
-        run(&writer.open())?;
-        let (begun, mut told, mut rotated, mut line, mut bytes) = (Instant::now(), Instant::now(), Instant::now(), Vec::new(), 0);
+        let failed = || format!("cannot write below {}; check its permissions and space", dir.display());
+        let mut writer = LiveWriter::open(dir, Synth::new(self.seed, self.mix), self.zone, self.rotate_bytes).with_context(failed)?;
+        let (begun, mut told, mut rotated) = (Instant::now(), Instant::now(), Instant::now());
         loop {
-            let now = clock.now();
             // As many as the rate owes by now: sleeping too long is made up for, not lost.
             let owed = (begun.elapsed().as_secs_f64() * self.rate as f64) as u64;
-            while synth.ordinal() < owed && !self.ends(synth.ordinal(), bytes) {
-                line.clear();
-                synth.alert(&mut line, now, self.zone);
-                bytes += line.len() as u64;
-                run(&writer.write(&line))?;
+            while writer.alerts() < owed && !self.ends(writer.alerts(), writer.bytes()) {
+                writer.write().with_context(failed)?;
             }
-            run(&writer.tick(now))?;
-            if self.span.is_some_and(|span| begun.elapsed() >= span) || self.ends(synth.ordinal(), bytes) {
+            writer.tick().with_context(failed)?;
+            if self.span.is_some_and(|span| begun.elapsed() >= span) || self.ends(writer.alerts(), writer.bytes()) {
                 break;
             }
-            let today = local_date(now, self.zone);
-            if today != date {
-                date = today;
-                run(&writer.rotate(Rotation::Day(today)))?;
-            } else if self.rotate_every.is_some_and(|every| rotated.elapsed() >= every) {
+            if self.rotate_every.is_some_and(|every| rotated.elapsed() >= every) {
                 rotated = Instant::now();
-                run(&writer.rotate(Rotation::Part))?;
+                writer.rotate().with_context(failed)?;
             }
             if told.elapsed() >= Duration::from_secs(1) {
                 told = Instant::now();
-                eprintln!("{} alerts, {} bytes, writing {}", synth.ordinal(), bytes, writer.path().display());
+                eprintln!("{} alerts, {} bytes, writing {}", writer.alerts(), writer.bytes(), writer.path().display());
             }
             thread::sleep(Duration::from_millis(2));
         }
-        run(&writer.flush())?;
-        Ok(Figure::new("gen", synth.ordinal(), bytes, begun.elapsed()))
+        writer.flush().with_context(failed)?;
+        Ok(Figure::new("gen", writer.alerts(), writer.bytes(), begun.elapsed()))
     }
-}
-
-fn local_date(now: u64, zone: i32) -> Date {
-    let second = i64::try_from(now / 1_000_000_000).unwrap_or(0);
-    let offset = Offset::from_seconds(zone.clamp(-1439, 1439) * 60).unwrap_or(Offset::UTC);
-    offset.to_datetime(Timestamp::from_second(second).unwrap_or(Timestamp::UNIX_EPOCH)).date()
 }

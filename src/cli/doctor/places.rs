@@ -63,7 +63,7 @@ pub(super) fn state(globals: &Globals, now: Nanos) -> Vec<Finding> {
     findings.push(free(dir, globals.dead_letter.max_bytes));
     findings.push(file_system(dir));
     findings.push(checkpoint(dir, now));
-    findings.push(dead_letter(dir, globals.dead_letter.max_bytes));
+    findings.push(dead_letter(&globals.dead_letter.path, globals.dead_letter.max_bytes));
     findings
 }
 
@@ -196,7 +196,7 @@ fn checkpoint(dir: &Path, now: Nanos) -> Finding {
 
 fn dead_letter(dir: &Path, max: u64) -> Finding {
     let topic = "dead letter";
-    let names = match fs::read_dir(dir.join("dead-letter")) {
+    let names = match fs::read_dir(dir) {
         Ok(names) => names,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Finding::good(topic, "none yet"),
         Err(e) => return Finding::warn(topic, format!("cannot be read: {e}"), "ask as the agent's user, or as root"),

@@ -65,24 +65,32 @@ pub enum Ours {
 #[derive(Clone, Copy, Debug)]
 pub enum Shape {
     Same,
-    /// Seconds as a span: `"60s"`.
-    Seconds,
-    /// Seconds as a number of milliseconds.
-    Millis,
-    /// A text as a list.
-    List,
+    /// Seconds as a span, `"60s"`; at most so many.
+    Seconds(i64),
+    /// Seconds as a number of milliseconds; at most so many seconds.
+    Millis(i64),
+    /// Brokers as a list, each with its port.
+    Brokers,
+    /// A size in bytes that a confirmation can have.
+    Bytes,
+    /// A text, left out where it is empty.
+    Filled,
+    /// A name of an integration, left out where it is none of ours.
+    Name,
     /// A log level of ours.
     Level,
 }
 
 use Kind::{Above0, Allowed, Bool, Brokers, Codec, Filled, Int, Level, Maybe, Network, Options, Socket, Text, Topic};
 use Ours::{Always, Given, Out, Part};
-use Shape::{List, Millis, Same, Seconds};
+use Shape::{Bytes, Millis, Name, Same, Seconds};
 
 /// The range of most whole numbers.
 const COUNT: Kind = Int(1, i64::MAX);
 const PORT: Kind = Int(1, 65_535);
 const PERCENT: Kind = Int(1, 100);
+/// Seconds. A longer span is a slip of the hand.
+const YEAR: i64 = 31_536_000;
 
 const fn key(name: &'static str, kind: Kind, default: &'static str, variable: &'static str, flag: &'static str, ours: Ours) -> Key {
     Key { name, kind, default, variable, flag, ours }
@@ -99,19 +107,19 @@ pub static SECTIONS: &[&str] = &["dfn", "wazuh", "kafka", "log", "health", "heal
 /// Every key.
 #[rustfmt::skip]
 pub static KEYS: &[Key] = &[
-    key("dfn.dfn_broker", Brokers, r#""kafka.example.org:443""#, "DFN_BROKER_ADDRESS", "--dfn-broker-address", Always("sinks.dfn_cert", "brokers", List)),
+    key("dfn.dfn_broker", Brokers, r#""kafka.example.org:443""#, "DFN_BROKER_ADDRESS", "--dfn-broker-address", Always("sinks.dfn_cert", "brokers", Shape::Brokers)),
     key("dfn.dfn_cert", Text, r#""/opt/wazuh-dfn/certs/dfn-cert.pem""#, "DFN_CERT_PATH", "--dfn-cert-path", Part),
     key("dfn.dfn_key", Text, r#""/opt/wazuh-dfn/certs/dfn-key.pem""#, "DFN_KEY_PATH", "--dfn-key-path", Part),
     key("dfn.dfn_ca", Maybe, "null", "DFN_CA_PATH", "--dfn-ca-path", Part),
     key("dfn.dfn_id", Topic, "null", "DFN_CUSTOMER_ID", "--dfn-customer-id", Always("sinks.dfn_cert", "topic", Same)),
 
     key("wazuh.unix_socket_path", Socket, r#""/var/ossec/queue/sockets/queue""#, "WAZUH_UNIX_SOCKET_PATH", "--wazuh-unix-socket-path", Part),
-    key("wazuh.max_event_size", COUNT, "65535", "WAZUH_MAX_EVENT_SIZE", "--wazuh-max-event-size", Given("handlers.dfn", "confirm.max_bytes", Same)),
+    key("wazuh.max_event_size", COUNT, "65535", "WAZUH_MAX_EVENT_SIZE", "--wazuh-max-event-size", Given("handlers.dfn", "confirm.max_bytes", Bytes)),
     key("wazuh.json_alert_file", Filled, r#""/var/ossec/logs/alerts/alerts.json""#, "WAZUH_JSON_ALERT_FILE", "--wazuh-json-alert-file", Always("sources.alerts", "path", Same)),
     key("wazuh.json_alert_prefix", Text, r#""{\"timestamp\"""#, "WAZUH_JSON_ALERT_PREFIX", "--wazuh-json-prefix", Out("a line is a record, whatever it begins with: lines that wazuh-dfn passed over are read now")),
     key("wazuh.json_alert_suffix", Text, r#""}""#, "WAZUH_JSON_ALERT_SUFFIX", "--wazuh-json-suffix", Out("a line is a record; wazuh-dfn never used this key")),
     key("wazuh.max_retries", COUNT, "42", "WAZUH_MAX_RETRIES", "--wazuh-max-retries", PATIENT),
-    key("wazuh.retry_interval", COUNT, "5", "WAZUH_RETRY_INTERVAL", "--wazuh-retry-interval", Given("sinks.manager", "backoff", Seconds)),
+    key("wazuh.retry_interval", COUNT, "5", "WAZUH_RETRY_INTERVAL", "--wazuh-retry-interval", Given("sinks.manager", "backoff", Seconds(YEAR))),
     key("wazuh.max_connection_failures_per_event", COUNT, "10", "WAZUH_MAX_CONNECTION_FAILURES_PER_EVENT", "--wazuh-max-connection-failures-per-event", PATIENT),
     key("wazuh.connection_failure_backoff_base", Above0, "0.1", "WAZUH_CONNECTION_FAILURE_BACKOFF_BASE", "--wazuh-connection-failure-backoff-base", PATIENT),
     key("wazuh.max_retry_wait_time", COUNT, "30", "WAZUH_MAX_RETRY_WAIT_TIME", "--wazuh-max-retry-wait-time", Out("the back-off of the manager's queue doubles up to 30 s")),
@@ -122,35 +130,35 @@ pub static KEYS: &[Key] = &[
     key("wazuh.write_timeout", Above0, "10.0", "WAZUH_WRITE_TIMEOUT", "--wazuh-write-timeout", Out("a full queue makes the sink wait, never fail, and nobody waits for the sink")),
     key("wazuh.json_alert_file_poll_interval", Above0, "1.0", "WAZUH_JSON_ALERT_FILE_POLL_INTERVAL", "--wazuh-json-alert-file-poll-interval", Out("the kernel tells when the file grows; a look each second is only the safety net")),
     key("wazuh.store_failed_alerts", Bool, "false", "WAZUH_STORE_FAILED_ALERTS", "--wazuh-store-failed-alerts", Out("the dead letter is always on")),
-    key("wazuh.failed_alerts_path", Text, r#""/opt/wazuh-dfn/failed-alerts""#, "WAZUH_FAILED_ALERTS_PATH", "--wazuh-failed-alerts-path", Given("dead_letter", "path", Same)),
+    key("wazuh.failed_alerts_path", Text, r#""/opt/wazuh-dfn/failed-alerts""#, "WAZUH_FAILED_ALERTS_PATH", "--wazuh-failed-alerts-path", Given("dead_letter", "path", Shape::Filled)),
     key("wazuh.max_failed_files", COUNT, "100", "WAZUH_MAX_FAILED_FILES", "--wazuh-max-failed-files", Out("the dead letter is limited by size (dead_letter.max_bytes), not by a number of files")),
     key("wazuh.json_alert_queue_size", COUNT, "100000", "WAZUH_JSON_ALERT_QUEUE_SIZE", "--wazuh-json-alert-queue-size", Out("alerts that cannot go out yet stay in the file, where they are safe")),
-    key("wazuh.integration_name", Text, r#""dfn""#, "WAZUH_INTEGRATION_NAME", "--wazuh-integration-name", Given("handlers.dfn", "confirm.integration", Same)),
+    key("wazuh.integration_name", Text, r#""dfn""#, "WAZUH_INTEGRATION_NAME", "--wazuh-integration-name", Given("handlers.dfn", "confirm.integration", Name)),
 
-    key("kafka.timeout", COUNT, "60", "KAFKA_TIMEOUT", "--kafka-timeout", Given("sinks.dfn_cert", "request_timeout", Seconds)),
+    key("kafka.timeout", COUNT, "60", "KAFKA_TIMEOUT", "--kafka-timeout", Given("sinks.dfn_cert", "request_timeout", Seconds(300))),
     key("kafka.retry_interval", COUNT, "5", "KAFKA_RETRY_INTERVAL", "--kafka-retry-interval", FOR_EVER),
     key("kafka.connection_max_retries", COUNT, "5", "KAFKA_CONNECTION_MAX_RETRIES", "--kafka-connection-max-retries", FOR_EVER),
     key("kafka.send_max_retries", COUNT, "5", "KAFKA_SEND_MAX_RETRIES", "--kafka-send-max-retries", FOR_EVER),
-    key("kafka.max_wait_time", COUNT, "60", "KAFKA_MAX_WAIT_TIME", "--kafka-max-wait-time", Given("sinks.dfn_cert", r#"options."reconnect.backoff.max.ms""#, Millis)),
+    key("kafka.max_wait_time", COUNT, "60", "KAFKA_MAX_WAIT_TIME", "--kafka-max-wait-time", Given("sinks.dfn_cert", r#"options."reconnect.backoff.max.ms""#, Millis(3600))),
     key("kafka.admin_timeout", COUNT, "10", "KAFKA_ADMIN_TIMEOUT", "--kafka-admin-timeout", Out("no admin client is made; `shipper check` looks at the broker")),
     key("kafka.service_retry_interval", COUNT, "5", "KAFKA_SERVICE_RETRY_INTERVAL", "--kafka-service-retry-interval", FOR_EVER),
     key("kafka.compression_type", Codec, r#""gzip""#, "KAFKA_COMPRESSION_TYPE", "--kafka-compression-type", Part),
     key("kafka.producer_config", Options, r#"{"linger_ms":5,"max_batch_size":16384,"acks":1,"max_request_size":1048576}"#, "KAFKA_PRODUCER_CONFIG", "--kafka-producer-config", Part),
 
-    key("log.console", Bool, "true", "LOG_CONSOLE_ENABLED", "--log-console-enabled", Given("log", "stderr", Same)),
+    key("log.console", Bool, "true", "LOG_CONSOLE_ENABLED", "--log-console-enabled", Out("without log.path the log goes to standard error, which journald keeps; with it, only there")),
     key("log.keep_files", COUNT, "5", "LOG_KEEP_FILES", "--log-keep-files", Out("journald or logrotate keeps the files; SIGHUP opens the log again")),
     key("log.interval", COUNT, "600", "LOG_INTERVAL", "--log-interval", Out("wazuh-dfn never used this key; health.stats_interval is the one that counts")),
     key("log.level", Level, r#""INFO""#, "LOG_LEVEL", "--log-level", Given("log", "level", Shape::Level)),
-    key("log.file_path", Maybe, "null", "LOG_FILE_PATH", "--log-file-path", Given("log", "path", Same)),
+    key("log.file_path", Maybe, "null", "LOG_FILE_PATH", "--log-file-path", Given("log", "path", Shape::Filled)),
 
-    key("health.stats_interval", COUNT, "600", "HEALTH_STATS_INTERVAL", "--health-stats-interval", Given("log", "stats_every", Seconds)),
+    key("health.stats_interval", COUNT, "600", "HEALTH_STATS_INTERVAL", "--health-stats-interval", Given("log", "stats_every", Seconds(YEAR))),
     key("health.history_retention", COUNT, "3600", "HEALTH_HISTORY_RETENTION", "--health-history-retention", HISTORY),
     key("health.max_history_entries", COUNT, "1000", "HEALTH_MAX_HISTORY_ENTRIES", "--health-max-history-entries", HISTORY),
     key("health.cache_ttl", Int(-1, i64::MAX), "5", "HEALTH_CACHE_TTL", "--health-cache-ttl", Out("/health is answered from counters; there is nothing to cache")),
     key("health.event_queue_size", COUNT, "100000", "HEALTH_EVENT_QUEUE_SIZE", "--health-event-queue-size", Out("health is read from counters, not from a queue of events")),
     key("health.queue_warning_threshold", PERCENT, "70", "HEALTH_QUEUE_WARNING_THRESHOLD", "--health-queue-warning-threshold", ALERT_RULES),
     key("health.queue_critical_threshold", PERCENT, "90", "HEALTH_QUEUE_CRITICAL_THRESHOLD", "--health-queue-critical-threshold", ALERT_RULES),
-    key("health.worker_stall_threshold", COUNT, "60", "HEALTH_WORKER_STALL_THRESHOLD", "--health-worker-stall-threshold", Given("health", "stall_after", Seconds)),
+    key("health.worker_stall_threshold", COUNT, "60", "HEALTH_WORKER_STALL_THRESHOLD", "--health-worker-stall-threshold", Given("health", "stall_after", Seconds(YEAR))),
     key("health.kafka_slow_threshold", Above0, "1.0", "HEALTH_KAFKA_SLOW_THRESHOLD", "--health-kafka-slow-threshold", ALERT_RULES),
     key("health.kafka_extremely_slow_threshold", Above0, "5.0", "HEALTH_KAFKA_EXTREMELY_SLOW_THRESHOLD", "--health-kafka-extremely-slow-threshold", ALERT_RULES),
 

@@ -8,6 +8,7 @@
 pub mod dfn;
 pub mod given;
 pub mod keys;
+pub mod options;
 pub mod values;
 pub mod write;
 

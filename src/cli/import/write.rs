@@ -1,12 +1,16 @@
 //! Writes an imported wazuh-dfn configuration as ours, and says what became of every key.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+};
 
 use serde_json::{Value, json};
 
 use super::{
     dfn::Imported,
-    keys::{self, KEYS, Ours, Renamed, Shape},
+    keys::{self, KEYS, Ours, Shape},
+    options::{Taken, taken},
     values,
 };
 
@@ -37,6 +41,11 @@ const HEAD: &str = "\
 # Read the notes, then run `shipper check --config` on this file before the agent starts with it.
 ";
 
+/// Where Debian keeps the certificates of the CAs that it trusts.
+const SYSTEM_CAS: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// The port that Kafka's clients take where none is written.
+const KAFKA_PORT: u16 = 9092;
+
 /// Writes our configuration.
 pub fn written(imported: &Imported) -> Written {
     let mut writing = Writing { imported, settings: Vec::new(), notes: Vec::new() };
@@ -59,8 +68,13 @@ struct Writing<'i> {
 }
 
 impl Writing<'_> {
+    /// Of a setting that is given twice the last one stands, as in upstream's options.
     fn set(&mut self, table: &'static str, name: impl Into<String>, value: &Value) {
-        self.settings.push((table, name.into(), toml_value(value)));
+        let name = name.into();
+        match self.settings.iter_mut().find(|(of, old, _)| *of == table && *old == name) {
+            Some((.., old)) => *old = toml_value(value),
+            None => self.settings.push((table, name, toml_value(value))),
+        }
     }
 
     fn note(&mut self, key: &str, what: impl AsRef<str>) {
@@ -83,19 +97,49 @@ impl Writing<'_> {
         if value.is_null() {
             return; // the topic's absence is told with the rest of Kafka
         }
-        let seconds = value.as_i64().unwrap_or_default();
-        let shaped = match shape {
-            Shape::Same => value,
-            Shape::Seconds => json!(format!("{seconds}s")),
-            Shape::Millis => json!(seconds.saturating_mul(1000)),
-            Shape::List => json!(values::brokers(value.as_str().unwrap_or_default()).unwrap_or_default()),
-            Shape::Level => json!(match value.as_str().unwrap_or_default() {
-                "DEBUG" => "debug",
-                "WARNING" => "warn",
-                "ERROR" | "CRITICAL" => "error",
-                _ => "info",
-            }),
+        let text = value.as_str().unwrap_or_default();
+        let out = |what: &str| Err(format!("left out: {what}"));
+        let at_most = |max: i64| {
+            let given = value.as_i64().unwrap_or_default();
+            (given.min(max), if given > max { format!("is {given}, ours is at most {max}") } else { String::new() })
         };
+        let shaped = match shape {
+            Shape::Same => Ok((value, String::new())),
+            Shape::Seconds(max) => {
+                let (seconds, told) = at_most(max);
+                Ok((json!(format!("{seconds}s")), told))
+            }
+            Shape::Millis(max) => {
+                let (seconds, told) = at_most(max);
+                Ok((json!(seconds * 1000), told))
+            }
+            Shape::Brokers => Ok(brokers(text)),
+            Shape::Bytes => {
+                let given = value.as_i64().unwrap_or_default();
+                let bytes = given.clamp(1024, 65_535);
+                Ok((json!(bytes), if bytes == given { String::new() } else { format!("is {given}, ours is from 1024 to 65535") }))
+            }
+            Shape::Filled if text.is_empty() => out("it is empty"),
+            Shape::Filled => Ok((value, String::new())),
+            Shape::Name if is_name(text) => Ok((value, String::new())),
+            Shape::Name => out("our name has 1 to 64 letters, digits, dots, dashes and underscores; confirmations say \"dfn\""),
+            Shape::Level => Ok((
+                json!(match text {
+                    "DEBUG" => "debug",
+                    "WARNING" => "warn",
+                    "ERROR" | "CRITICAL" => "error",
+                    _ => "info",
+                }),
+                String::new(),
+            )),
+        };
+        let (shaped, told) = match shaped {
+            Ok(shaped) => shaped,
+            Err(told) => return self.note(key.name, told),
+        };
+        if !told.is_empty() {
+            self.note(key.name, told);
+        }
         self.set(table, name, &shaped);
     }
 
@@ -112,7 +156,10 @@ impl Writing<'_> {
             self.note("dfn.dfn_cert", "certificate or key is empty: messages go out as PLAINTEXT, readable by everyone on the way");
         } else {
             if ca.is_empty() {
-                self.note("dfn.dfn_ca", "not set: the system's certificates vouch for the broker");
+                self.set(sink, "tls.ca", &json!(SYSTEM_CAS));
+                let what =
+                    format!("not set: the system's certificates vouch for the broker, as before; {SYSTEM_CAS} is where Debian has them");
+                self.note("dfn.dfn_ca", what);
             } else {
                 self.set(sink, "tls.ca", &json!(ca));
                 self.note("dfn.dfn_ca", "now vouches for the broker; wazuh-dfn only compared names with it and trusted the system's store");
@@ -130,19 +177,18 @@ impl Writing<'_> {
         }
         for (name, value) in options.as_object().into_iter().flatten() {
             let told = format!("kafka.producer_config.{name}");
-            if name.contains("password") || name.contains("secret") || name.contains("token") {
-                self.note(&told, "left out: it is a secret; put it into a file and name that (tls.key_password_file, sasl.password_file)");
-                continue;
-            }
-            match keys::option(name) {
-                Some(Renamed::To(_)) if value.is_null() => self.note(&told, "left out: null means the default"),
-                Some(Renamed::To("")) => self.set(sink, format!("options.{}", quoted(name)), value),
-                Some(Renamed::To(ours)) => {
-                    self.set(sink, format!("options.{}", quoted(ours)), value);
-                    self.note(&told, format!("is librdkafka's {ours}"));
+            match taken(name, value) {
+                Taken::Setting(setting, value) => {
+                    self.set(sink, setting, &value);
+                    self.note(&told, format!("is sinks.dfn_cert.{setting}"));
                 }
-                Some(Renamed::Out(why)) => self.note(&told, format!("left out: {why}")),
-                None => self.note(&told, "left out: nobody knows it"),
+                Taken::Option(ours, value) => {
+                    self.set(sink, format!("options.{}", quoted(&ours)), &value);
+                    if ours != *name {
+                        self.note(&told, format!("is librdkafka's {ours}"));
+                    }
+                }
+                Taken::Out(why) => self.note(&told, format!("left out: {why}")),
             }
         }
     }
@@ -169,26 +215,22 @@ impl Writing<'_> {
         let host = self.text("health.api.host");
         let bare = if host == "localhost" { "127.0.0.1" } else { host.trim_matches(['[', ']']) };
         let port = self.imported.value("health.api.port").as_u64().and_then(|n| u16::try_from(n).ok()).unwrap_or(8080);
-        match bare.parse::<std::net::IpAddr>() {
-            Ok(address) => {
-                self.set("api", "listen", &json!(std::net::SocketAddr::new(address, port).to_string()));
-                if !address.is_loopback() {
-                    self.note("health.api.host", "is not loopback: the API listens there only with api.tls and api.keys_file");
-                }
+        let asked: Option<IpAddr> = bare.parse().ok();
+        let address = match asked.filter(IpAddr::is_loopback) {
+            Some(loopback) => loopback,
+            None => {
+                let what =
+                    format!("{host:?} is not loopback, and ours listens only there; let a proxy with TLS and a login stand before it");
+                self.note("health.api.host", what);
+                Ipv4Addr::LOCALHOST.into()
             }
-            Err(_) => {
-                self.note("health.api.host", format!("left out: {host:?} is no address; set api.listen to an address and the port {port}"))
-            }
-        }
+        };
+        self.set("api", "listen", &json!(SocketAddr::new(address, port).to_string()));
         if self.imported.value("health.api.https_enabled") == Value::Bool(true) {
-            self.set("api", "tls.cert", &json!(self.text("health.api.cert_file")));
-            self.set("api", "tls.key", &json!(self.text("health.api.key_file")));
+            self.note("health.api.https_enabled", "left out: on loopback there is no TLS; a proxy before it has the certificate");
         }
         if !self.text("health.api.auth_token").is_empty() {
-            self.note(
-                "health.api.auth_token",
-                "left out: secrets do not stand in a configuration; put it into a file of mode 0600 and name that in api.keys_file",
-            );
+            self.note("health.api.auth_token", "left out: on loopback nobody is asked for it; a proxy before it may ask");
         }
     }
 
@@ -212,6 +254,36 @@ impl Writing<'_> {
         }
         Written { toml, notes: self.notes }
     }
+}
+
+/// The brokers, each with its port, and what to tell of those that had none.
+fn brokers(text: &str) -> (Value, String) {
+    let mut portless = Vec::new();
+    let mut named = Vec::new();
+    for broker in values::brokers(text).unwrap_or_default() {
+        let host = match broker.rsplit_once(':') {
+            None => Some(broker.clone()),
+            Some(_) if broker.ends_with(']') => Some(broker.clone()),
+            // An IPv6 address without brackets.
+            Some((before, _)) if before.contains(':') && !before.ends_with(']') => Some(format!("[{broker}]")),
+            Some(_) => None,
+        };
+        named.push(host.map_or_else(
+            || broker.clone(),
+            |host| {
+                portless.push(broker.clone());
+                format!("{host}:{KAFKA_PORT}")
+            },
+        ));
+    }
+    let told =
+        if portless.is_empty() { String::new() } else { format!("{} has no port; {KAFKA_PORT} is Kafka's own", portless.join(", ")) };
+    (json!(named), told)
+}
+
+/// What `handlers.dfn.confirm.integration` takes.
+fn is_name(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }
 
 /// Text as a TOML string: JSON's escapes are TOML's, but for DEL, which TOML wants escaped.

@@ -224,6 +224,18 @@ pub fn trouble(code: Code, reason: &str) -> Trouble {
     }
 }
 
+/// What a log line of librdkafka tells that no error does: a broker that closes the connection at the
+/// very first question is restarting, or waits for TLS.
+pub fn trouble_in_log(facility: &str, line: &str) -> Option<Trouble> {
+    let closed = facility == "FAIL" && line.contains("Disconnected") && line.contains("in state APIVERSION_QUERY");
+    let broker = line.split("]: ").nth(1)?.split('/').next()?;
+    closed.then(|| {
+        Trouble::Away(format!(
+            "broker {broker} closes the connection at once; where its port wants TLS, set tls.ca or give the port of its plain listener in brokers"
+        ))
+    })
+}
+
 /// The reason on one line of bounded length, without librdkafka's durations, which would make
 /// every repetition look new.
 fn one_line(reason: &str) -> String {
@@ -237,4 +249,104 @@ fn one_line(reason: &str) -> String {
     }
     let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
     flat.trim().trim_end_matches(['(', ' ']).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_code_stands_in_the_table_once() {
+        for (n, (code, ..)) in FATES.iter().enumerate() {
+            assert!(!FATES[..n].iter().any(|row| row.0 == *code), "{code:?} stands twice");
+        }
+    }
+
+    /// One row for each answer that a broker was seen to give, and for each kind of failure that
+    /// must not end in the dead letter.
+    #[test]
+    fn every_fate_is_what_a_broker_meant() {
+        const ROWS: &[(Code, Fate, &str)] = &[
+            (Code::MessageSizeTooLarge, Fate::Refused, "max.message.bytes"),
+            (Code::InvalidRecord, Fate::Refused, "topic \"t\""),
+            (Code::TopicAuthorizationFailed, Fate::Hold, "Write"),
+            (Code::ClusterAuthorizationFailed, Fate::Hold, "topic \"t\""),
+            (Code::UnknownTopicOrPartition, Fate::Hold, "create"),
+            (Code::UnknownTopic, Fate::Hold, "create"),
+            (Code::BrokerTransportFailure, Fate::Retry, "connection"),
+            (Code::MessageTimedOut, Fate::Retry, "time"),
+            (Code::NotEnoughReplicas, Fate::Retry, "replicas"),
+            (Code::NotLeaderForPartition, Fate::Retry, "leader"),
+            (Code::KafkaStorageError, Fate::Retry, "disk"),
+            (Code::ThrottlingQuotaExceeded, Fate::Retry, "throttles"),
+            (Code::Fatal, Fate::Renew, "producer"),
+            (Code::OutOfOrderSequenceNumber, Fate::Renew, "order"),
+            (Code::UnknownProducerId, Fate::Renew, "producer"),
+            (Code::InvalidArgument, Fate::Abort, "argument"),
+            (Code::State, Fate::Abort, "state"),
+            // Listed nowhere: losing time is better than losing a record.
+            (Code::Unknown, Fate::Retry, "Unknown"),
+            (Code::GroupIdNotFound, Fate::Retry, "GroupIdNotFound"),
+        ];
+        for (code, fate, part) in ROWS {
+            let failure = of(*code, "t");
+            assert_eq!(failure.fate, *fate, "{code:?}");
+            assert!(failure.text.contains(part), "{code:?}: {}", failure.text);
+        }
+    }
+
+    #[test]
+    fn what_a_person_must_mend_is_told_apart_from_what_passes() {
+        const ROWS: &[(Code, &str, &str, bool)] = &[
+            (
+                Code::SSL,
+                "ssl://kafka.example:9093/bootstrap: SSL handshake failed: error:0A000086:SSL routines::certificate verify failed: broker certificate could not be verified (after 12ms in state SSL_HANDSHAKE)",
+                "broker kafka.example:9093: the broker's certificate is not signed by tls.ca",
+                true,
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "ssl://b:1/1: Receive failed: error:0A000412:SSL routines::sslv3 alert bad certificate: SSL alert number 42 (after 3ms in state APIVERSION_QUERY)",
+                "see tls.cert",
+                true,
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "ssl://b:1/bootstrap: SSL handshake failed: Disconnected: connecting to a PLAINTEXT broker listener? (after 1ms in state SSL_HANDSHAKE)",
+                "remove tls.*",
+                true,
+            ),
+            (
+                Code::Authentication,
+                "sasl_ssl://b:1/bootstrap: SASL authentication error: Authentication failed during authentication due to invalid credentials with SASL mechanism SCRAM-SHA-512 (after 309ms in state AUTH_REQ)",
+                "sasl.username",
+                true,
+            ),
+            (
+                Code::Authentication,
+                "sasl_ssl://b:1/bootstrap: Unsupported SASL mechanism: broker's supported mechanisms: PLAIN (after 2ms in state AUTH_HANDSHAKE)",
+                "see sasl.mechanism",
+                true,
+            ),
+            (Code::AllBrokersDown, "1/1 brokers are down", "no broker answers", false),
+            (Code::Resolve, "b.example:1/bootstrap: Failed to resolve 'b.example:1': Name or service not known", "DNS", false),
+        ];
+        for (code, reason, part, wrong) in ROWS {
+            let trouble = trouble(*code, reason);
+            let (Trouble::Away(text) | Trouble::Wrong(text) | Trouble::Fatal(text)) = &trouble;
+            assert_eq!(matches!(trouble, Trouble::Wrong(_)), *wrong, "{text}");
+            assert!(text.contains(part), "{text}");
+            assert!(!text.contains("ms in state"), "a time makes every repetition look new: {text}");
+        }
+    }
+
+    #[test]
+    fn a_port_that_closes_at_once_is_told_with_its_address() {
+        let line = "[thrd:127.0.0.1:29676/bootstrap]: 127.0.0.1:29676/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 1ms in state APIVERSION_QUERY)";
+        let told = trouble_in_log("FAIL", line).map(|t| t.state().to_string()).unwrap();
+        assert!(told.contains("127.0.0.1:29676") && told.contains("tls.ca"), "{told}");
+        for (facility, line) in [("FAIL", ""), ("FAIL", "x"), ("CONNECT", line)] {
+            assert_eq!(trouble_in_log(facility, line), None);
+        }
+    }
 }

@@ -103,6 +103,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         self.served.fetch_add(1, Relaxed);
+        if let Some(trouble) = fates::trouble_in_log(facility, line) {
+            lock(&self.gathered).hint.get_or_insert(trouble);
+        }
         if matches!(level, RDKafkaLogLevel::Info | RDKafkaLogLevel::Debug) {
             tracing::debug!(facility, "librdkafka: {line}");
             return;

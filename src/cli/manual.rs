@@ -1,0 +1,135 @@
+//! `docs/CONFIG.md`: every setting there is, written from the tables that also read the config.
+
+use std::fmt::Write as _;
+
+use super::list::{sample, written};
+use crate::{
+    handlers,
+    register::{Field, Type},
+    sinks, sources,
+    topology::globals::GLOBALS,
+};
+
+const HEAD: &str = r#"# Configuration
+
+Written by `shipper list --markdown` from the tables that read the config, so it cannot lag behind.
+How the parts work together and what to do when something fails: [OPERATING.md](OPERATING.md).
+
+The agent reads `/etc/shipper/shipper.toml`, or the file that `--config` names: TOML, or YAML where the
+name ends in `.yaml` or `.yml`. A flag wins over the environment, the environment over the file, the file
+over the default. `SHIPPER__SINKS__DFN_CERT__TOPIC=cust-1` sets `sinks.dfn_cert.topic`.
+`shipper check` tells everything that is wrong at once, each with its line and its remedy.
+
+Sources bring records in, handlers make messages of them, sinks take messages out. Each component has a
+name of the operator's choice, a `kind`, and, but for sources, `inputs`: a handler names sources; a sink
+names outputs of handlers, `"dfn"` for the first output of the handler named `dfn`, `"dfn.confirm"` for
+another one.
+
+| type | is written |
+|---|---|
+| text, path | `"…"` |
+| size | a number of bytes, or text such as `"64 KiB"`, `"16 MiB"`, `"2 GB"` |
+| span | text such as `"5ms"`, `"90s"`, `"1h 30m"`; `"0"` is none |
+| texts | `["a", "b"]`; one text is a list of one |
+| address | `"127.0.0.1:9600"` |
+| table | `{ "a.key" = "value", other = 5 }`, or `NAME."a.key" = "value"` line by line |
+
+A secret never stands in the config: settings name the file, variable or systemd credential it is in.
+"#;
+
+/// The whole page.
+pub fn manual() -> String {
+    let mut page = String::from(HEAD);
+    page += "\n## The agent itself\n\n";
+    table(&mut page, GLOBALS);
+
+    page += "\n## Sources\n";
+    for kind in sources::ALL {
+        component(&mut page, "sources", kind.name(), kind.about(), kind.fields(), "");
+    }
+
+    page += "\n## Handlers\n\nEvery handler also has `inputs`: the names of sources, at least one.\n";
+    for kind in handlers::ALL {
+        let mut outputs = String::new();
+        for output in kind.outputs() {
+            let name = |n: &str| if n.is_empty() { "`NAME`".to_owned() } else { format!("`NAME.{n}`") };
+            let after = output.after.and_then(|index| kind.outputs().get(index));
+            let after = after.map_or_else(String::new, |first| format!(" (after {} of the same record was delivered)", name(first.name)));
+            let and = if outputs.is_empty() { "Outputs, for a handler called NAME: " } else { ", " };
+            let _ = write!(outputs, "{and}{}{after}", name(output.name)); // writing to a String cannot fail
+        }
+        component(&mut page, "handlers", kind.name(), kind.about(), kind.fields(), &outputs);
+    }
+
+    page += "\n## Sinks\n\n\
+        Every sink also has `inputs`: the names of outputs, at least one; and `required`, true or false: whether a\n\
+        record counts as done only when this sink has it. A sink that is not required never makes anybody wait: what\n\
+        it cannot take in time is dropped and counted.\n";
+    for kind in sinks::ALL {
+        let required = format!("`required` is {} by default.", kind.required());
+        component(&mut page, "sinks", kind.name(), kind.about(), kind.fields(), &required);
+    }
+    page
+}
+
+fn component(page: &mut String, section: &str, kind: &str, about: &str, fields: &[Field], more: &str) {
+    let _ = write!(page, "\n### `{kind}`\n\n{}.", capital(about));
+    if !more.is_empty() {
+        let _ = write!(page, " {}{}", more, if more.ends_with('.') { "" } else { "." });
+    }
+    page.push_str("\n\n");
+    if fields.is_empty() {
+        page.push_str("It has no settings.\n\n");
+    } else {
+        table(page, fields);
+        page.push('\n');
+    }
+    let _ = write!(page, "```toml\n{}```\n", block(section, kind, fields));
+}
+
+/// The shortest block of a kind: what must be set, and the rest as comments with its default.
+fn block(section: &str, kind: &str, fields: &[Field]) -> String {
+    let mut text = format!("[{section}.NAME]\nkind = \"{kind}\"\n");
+    if section != "sources" {
+        text += "inputs = [\"INPUT\"]\n";
+    }
+    for field in fields {
+        let value = field.default.map_or_else(|| sample(field), |default| written(field.kind, default));
+        text += &format!("{}{} = {value}\n", if field.required { "" } else { "#" }, field.name);
+    }
+    text
+}
+
+fn table(page: &mut String, fields: &[Field]) {
+    page.push_str("| setting | type | default | meaning |\n|---|---|---|---|\n");
+    for field in fields {
+        let default = match field.default {
+            Some(default) => format!("`{}`", written(field.kind, default)),
+            None if field.required => "**must be set**".into(),
+            None => "unset".into(),
+        };
+        let _ = writeln!(page, "| `{}` | {} | {} | {} |", field.name, short(field.kind), default, field.doc.replace('|', "\\|"));
+    }
+}
+
+fn short(kind: Type) -> String {
+    match kind {
+        Type::Choice(words) => words.iter().map(|word| format!("`{word}`")).collect::<Vec<_>>().join(" "),
+        Type::Int { min, max } if max == i64::MAX => format!("number from {min}"),
+        Type::Int { min, max } => format!("number {min} to {max}"),
+        Type::Bytes => "size".into(),
+        Type::Span => "span".into(),
+        Type::Texts => "texts".into(),
+        Type::Address => "address".into(),
+        Type::Text | Type::Path | Type::Bool | Type::Map => kind.to_string(),
+    }
+}
+
+/// A sentence begins with a capital, but for a file's name.
+fn capital(text: &str) -> String {
+    if text.split(' ').next().is_some_and(|word| word.contains('.')) {
+        return text.to_owned();
+    }
+    let mut chars = text.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}

@@ -1,0 +1,105 @@
+# shellcheck shell=bash
+# Builds the .deb and treats it as an administrator would. Sourced by `test`.
+
+# build_deb: sets `deb`. The release build takes minutes; OpenSSL and zlib are compiled into it.
+# shellcheck disable=SC2034 # deb: the caller's
+build_deb() {
+  installed cargo-deb 3.8.0
+  need perl binutils
+  cargo build --release --locked --features vendored --bins
+  rm -f target/debian/*.deb
+  cargo deb --no-build --strip --quiet
+  deb=$(echo target/debian/shipper_*.deb)
+}
+
+fail() { echo "package: $*" >&2; return 1; }
+
+# look_into DEB: what can be seen without installing it.
+look_into() {
+  local scratch file foreign
+  scratch=$(mktemp -d)
+  dpkg-deb -R "$1" "$scratch"
+  for file in usr/bin/shipper usr/bin/shipper-bench etc/shipper/shipper.toml usr/lib/systemd/system/shipper.service \
+    usr/lib/sysusers.d/shipper.conf usr/lib/tmpfiles.d/shipper.conf usr/share/doc/shipper/{README.md,NOTICE,copyright}; do
+    [[ -e $scratch/$file ]] || fail "lacks /$file"
+  done
+  [[ -z $(find "$scratch" -path "$scratch/DEBIAN" -prune -o ! -type l -perm /022 -print) ]] || fail "has files that others may write"
+  # One binary for many systems: nothing but the C library comes from outside.
+  foreign=$(ldd "$scratch/usr/bin/shipper" | grep -vE 'linux-vdso|ld-linux|lib(c|m|gcc_s|pthread|dl|rt)\.so' || true)
+  [[ -z $foreign ]] || fail "wants more than the C library: $foreign"
+  shellcheck -s sh "$scratch"/DEBIAN/{postinst,prerm,postrm}
+  # The unit as systemd reads it, with the binary where it lies now.
+  sed "s|/usr/bin/shipper|$scratch/usr/bin/shipper|" "$scratch/usr/lib/systemd/system/shipper.service" >"$scratch/shipper.service"
+  systemd-analyze verify --man=no "$scratch/shipper.service" 2>"$scratch/said" || { cat "$scratch/said"; fail "the unit cannot be loaded"; }
+  ! grep -F "$scratch" "$scratch/said" || fail "the unit is not clean"
+  # 0 is locked in, 100 is root without walls.
+  systemd-analyze security --offline=yes --no-pager --threshold=25 "$scratch/usr/lib/systemd/system/shipper.service" >"$scratch/said" ||
+    { grep -F '✗' "$scratch/said"; fail "the unit is more exposed than 2.5"; }
+  lintian --allow-root --fail-on error --suppress-tags non-standard-file-perm "$1"
+  rm -rf "$scratch"
+}
+
+# as_agent command...: as the user that the unit runs it as.
+as_agent() { as_root setpriv --reuid shipper --regid shipper --init-groups "$@"; }
+
+# try_installed DEB: installs it, uses it, upgrades it, removes it, purges it. Only where no shipper is
+# nor was: purging takes its state.
+try_installed() {
+  local said rc=0 made_group='' path
+  if has_package shipper || [[ -e /etc/shipper || -e /var/lib/shipper ]] || id shipper >/dev/null 2>&1; then
+    echo "skipped: this machine has a shipper of its own, which is not touched"
+    return 0
+  fi
+  getent group wazuh >/dev/null || { as_root groupadd --system wazuh; made_group=yes; }
+  as_root dpkg -i "$1"
+
+  id -nG shipper | grep -qw wazuh || fail "the agent's user is not in group wazuh"
+  [[ $(stat -c '%U:%G %a' /etc/shipper/shipper.toml) == 'root:shipper 640' ]] || fail "the config has the wrong owner or mode"
+  [[ $(stat -c '%U:%G %a' /var/lib/shipper) == 'shipper:shipper 700' ]] || fail "the state folder has the wrong owner or mode"
+  [[ -L /etc/systemd/system/multi-user.target.wants/shipper.service ]] || fail "the unit is not enabled"
+  [[ -z $(pgrep -x shipper) ]] || fail "an unconfigured agent was started"
+  shipper --version
+  shipper list >/dev/null
+
+  # Fresh: refused, with the two settings that are missing, and nothing shipped.
+  said=$(as_agent shipper run 2>&1) || rc=$?
+  ((rc == 78)) || fail "a fresh config ends with $rc, not with 78"
+  grep -q 'sinks.dfn_cert.brokers: must be set' <<<"$said" || fail "a fresh config does not name the brokers: $said"
+  grep -q 'sinks.dfn_cert.topic: must be set' <<<"$said" || fail "a fresh config does not name the topic: $said"
+  [[ -z $(as_root ls -A /var/lib/shipper) ]] || fail "a refused start left state"
+
+  # With them: right. Then a record through the packaged binary, from standard input to standard output.
+  as_root sed -i 's/^#\(brokers\|topic\) = /\1 = /' /etc/shipper/shipper.toml
+  as_agent shipper check --offline
+  path=$(mktemp)
+  cat >"$path" <<'EOF'
+log.level = "warn"
+[sources.in]
+kind = "stdin"
+[handlers.all]
+kind = "forward"
+inputs = ["in"]
+[sinks.out]
+kind = "stdout"
+inputs = ["all"]
+required = true
+EOF
+  chmod 644 "$path"
+  said=$(as_agent shipper run --config "$path" <<<'{"timestamp":"2026-11-24T12:00:00.000+0000","id":"1"}')
+  rm -f "$path"
+  [[ $said == *'"id":"1"'* ]] || fail "the packaged agent did not hand a record on: $said"
+
+  # An upgrade keeps what the administrator wrote; removing keeps config and state; purging nothing.
+  as_root dpkg -i "$1"
+  grep -q '^topic = ' /etc/shipper/shipper.toml || fail "an upgrade lost the config"
+  as_root dpkg -r shipper
+  grep -q '^topic = ' /etc/shipper/shipper.toml || fail "removing lost the config"
+  as_root test -e /var/lib/shipper/checkpoint.a || fail "removing lost the state"
+  as_root dpkg -P shipper
+  for path in /etc/shipper /var/lib/shipper /usr/bin/shipper /usr/share/doc/shipper /etc/systemd/system/multi-user.target.wants/shipper.service; do
+    [[ ! -e $path && ! -L $path ]] || fail "purging left $path"
+  done
+  # The user stays, as Debian wants it; this machine did not have it before.
+  as_root userdel shipper
+  [[ -z $made_group ]] || as_root groupdel wazuh
+}
