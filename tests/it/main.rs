@@ -3,6 +3,7 @@
 
 mod agent;
 mod api;
+mod cli_doctor;
 mod cli_state;
 mod config_import;
 mod config_samples;
