@@ -8,6 +8,7 @@ mod engines;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
 mod kafka_sink;
+mod many_files;
 mod tidy;
 mod vectors_dfn;
 mod vectors_dfn_config;

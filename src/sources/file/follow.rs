@@ -48,24 +48,25 @@ pub struct Follow {
     io: Rc<dyn Io>,
     admit: Rc<dyn Admit>,
     standing: Standing,
-    path: PathBuf,
-    stream: String,
+    /// The name; of several files it may change.
+    pub(super) path: PathBuf,
+    pub(super) stream: String,
     siblings: Box<dyn Siblings>,
     start_at: StartAt,
 }
 
 /// The file that is being read.
-struct Open {
-    file: Rc<dyn File>,
-    stat: Stat,
-    path: PathBuf,
+pub(super) struct Open {
+    pub(super) file: Rc<dyn File>,
+    pub(super) stat: Stat,
+    pub(super) path: PathBuf,
     /// Its number in positions; grows with each file.
     segment: u32,
     /// Its dated number, where it is known.
     dated: Option<u32>,
     incarnation: u16,
     /// Of the next byte to be read, the part line included.
-    offset: u64,
+    pub(super) offset: u64,
     /// Part line, read and not yet whole; it ends at `offset`.
     part: Vec<u8>,
     /// The last bytes before the part line, for rungs and for the look back.
@@ -75,7 +76,7 @@ struct Open {
 }
 
 /// What a look at the end of the file found.
-enum Look {
+pub(super) enum Look {
     /// It may grow.
     Wait,
     /// The name is away.
@@ -154,16 +155,7 @@ impl Follow {
             }
             match self.look(open).await {
                 Look::Wait | Look::Away => self.wait(&*watch).await,
-                Look::Restarted => {
-                    self.lose_part(open).await;
-                    tracing::warn!(path = %open.path.display(), read_to = open.offset, "file was cut or written over; reading it from its start");
-                    open.incarnation = open.incarnation.saturating_add(1);
-                    open.offset = 0;
-                    open.window.clear();
-                    open.origin = self.siblings.origin(open.segment, open.incarnation);
-                    open.head = self.head(&*open.file).await;
-                    self.describe(open);
-                }
+                Look::Restarted => self.restart(open).await,
                 Look::Rotated => {
                     match self.rotate(open).await {
                         Some(next) => current = Some(next),
@@ -173,6 +165,18 @@ impl Follow {
                 }
             }
         }
+    }
+
+    /// Begins anew in the same file, as another incarnation.
+    pub(super) async fn restart(&self, open: &mut Open) {
+        self.lose_part(open).await;
+        tracing::warn!(path = %open.path.display(), read_to = open.offset, "file was cut or written over; reading it from its start");
+        open.incarnation = open.incarnation.saturating_add(1);
+        open.offset = 0;
+        open.window.clear();
+        open.origin = self.siblings.origin(open.segment, open.incarnation);
+        open.head = self.head(&*open.file).await;
+        self.describe(open);
     }
 
     async fn wait(&self, watch: &dyn crate::io::Watch) {
@@ -185,16 +189,21 @@ impl Follow {
 
     /// The first start of all.
     async fn begin(&self) -> Option<Open> {
-        let mut open = self.open(&self.path, 0, None).await.ok()?;
+        let open = self.open(&self.path, 0, None).await.ok()?;
+        Some(self.begin_in(open).await)
+    }
+
+    /// Goes to where a first start begins.
+    pub(super) async fn begin_in(&self, mut open: Open) -> Open {
         if self.start_at == StartAt::End {
             let size = open.file.stat().map(|s| s.size).unwrap_or(0);
             open.offset = self.last_line_end(&*open.file, size).await;
             open.window = self.before(&*open.file, open.offset).await;
         }
-        Some(open)
+        open
     }
 
-    fn announce(&self, open: &Open) {
+    pub(super) fn announce(&self, open: &Open) {
         self.admit.open(&self.stream, position(open));
         self.describe(open);
     }
@@ -204,7 +213,7 @@ impl Follow {
     }
 
     /// Opens `path`; its segment is its dated name's, or the one after `last`.
-    async fn open(&self, path: &Path, incarnation: u16, last: Option<u32>) -> io::Result<Open> {
+    pub(super) async fn open(&self, path: &Path, incarnation: u16, last: Option<u32>) -> io::Result<Open> {
         let file = self.io.open(path)?;
         let stat = file.stat()?;
         if !stat.is_file {
@@ -269,9 +278,18 @@ impl Follow {
 
     /// Reads what is there now, whole frames only.
     async fn read_to_end(&self, open: &mut Open) -> io::Result<()> {
+        self.read_some(open, u64::MAX).await.map(|_| ())
+    }
+
+    /// Reads what is there now, and about `most` bytes of it; true if the end was reached.
+    pub(super) async fn read_some(&self, open: &mut Open, most: u64) -> io::Result<bool> {
+        let from = open.offset;
         loop {
             if self.admit.is_closed() {
-                return Ok(());
+                return Ok(true);
+            }
+            if open.offset - from >= most {
+                return Ok(false);
             }
             let size = open.file.stat()?.size;
             let behind = size.saturating_sub(open.offset);
@@ -283,7 +301,7 @@ impl Follow {
             let (slab, read) = open.file.read_at(open.offset, want, behind > limits::COLD_BACKLOG_BYTES, slab).await;
             let n = read?;
             if n == 0 {
-                return Ok(());
+                return Ok(true);
             }
             open.offset += n as u64;
             self.cut(open, slab).await;
@@ -326,7 +344,7 @@ impl Follow {
     }
 
     /// A part line at the end of a finished file: a lost tail.
-    async fn lose_part(&self, open: &mut Open) {
+    pub(super) async fn lose_part(&self, open: &mut Open) {
         if open.part.is_empty() {
             return;
         }
@@ -336,7 +354,7 @@ impl Follow {
     }
 
     /// What the name and the file say now that its end is reached.
-    async fn look(&self, open: &mut Open) -> Look {
+    pub(super) async fn look(&self, open: &mut Open) -> Look {
         let Ok(now) = open.file.stat() else { return Look::Wait };
         if now.size < open.offset {
             return Look::Restarted;
@@ -410,7 +428,7 @@ impl Follow {
     }
 
     /// Why the name cannot be followed now, for the person who is paged.
-    fn not_open(&self, e: &io::Error) -> String {
+    pub(super) fn not_open(&self, e: &io::Error) -> String {
         let path = self.path.display();
         match e.kind() {
             io::ErrorKind::NotFound => format!("{path} is not there; waiting for it"),
@@ -420,7 +438,7 @@ impl Follow {
     }
 
     /// Finds the file that the checkpoint speaks of, and the place in it.
-    async fn resume(&self, row: &Row) -> Option<Open> {
+    pub(super) async fn resume(&self, row: &Row) -> Option<Open> {
         let Some(Position::File { segment, incarnation, offset }) = row.lowest().cloned() else {
             let open = self.begin().await?;
             self.announce(&open);
