@@ -137,6 +137,41 @@ impl Batch {
             arena: &self.parts.arena,
         }
     }
+    /// These messages in a batch of their own, copied, which holds no slab: for a taker that may
+    /// keep them long. It has no record bytes.
+    ///
+    /// # Panics
+    /// If there are not so many: numbers come from this batch.
+    pub fn only(&self, numbers: &[u32]) -> Self {
+        let mut parts = Parts::default();
+        let put = |arena: &mut Vec<u8>, bytes: &[u8]| {
+            let start = narrow(arena.len());
+            arena.extend_from_slice(bytes);
+            Span { start, end: narrow(arena.len()) }
+        };
+        for n in numbers {
+            let message = self.message(*n);
+            let first = narrow(parts.headers.len());
+            for (name, value) in message.headers() {
+                let span = put(&mut parts.arena, value);
+                parts.headers.push((name, span));
+            }
+            let key = message.key.map(|key| put(&mut parts.arena, key));
+            let payload = Payload::Arena(put(&mut parts.arena, message.payload));
+            let headers = (first, narrow(parts.headers.len()));
+            let Message { output, branch, record, time_ms, .. } = message;
+            parts.messages.push(Meta { output, branch, record, key, headers, payload, time_ms });
+        }
+        Self {
+            seq: self.seq,
+            stream: self.stream,
+            end: self.end.clone(),
+            received: self.received,
+            slab: Slab::default(),
+            parts,
+            pool: None,
+        }
+    }
     /// Records that emitted something, in order.
     pub fn records(&self) -> &[Place] {
         &self.parts.records
@@ -381,6 +416,14 @@ mod tests {
         assert_eq!(batch.message(1).payload, b"two");
         assert_eq!(batch.record_bytes(batch.message(1).record), b"two\n");
         assert_eq!(batch.records(), [place]);
+
+        let apart = batch.only(&[1, 0]);
+        assert_eq!((apart.len(), apart.stream, apart.received, apart.slab().bytes.len()), (2, 1, 11, 0));
+        for (copy, of) in [(0, 1), (1, 0)] {
+            let (copy, of) = (apart.message(copy), batch.message(of));
+            assert_eq!((copy.output, copy.branch, copy.key, copy.payload), (of.output, of.branch, of.key, of.payload));
+            assert_eq!((copy.time_ms, copy.headers().collect::<Vec<_>>()), (of.time_ms, of.headers().collect()));
+        }
     }
 
     #[test]

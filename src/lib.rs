@@ -30,6 +30,7 @@ pub mod synth;
 
 pub mod net;
 
+pub mod api;
 pub mod handlers;
 pub mod sinks;
 pub mod sources;

@@ -85,8 +85,21 @@ pub const TURN_MS: u64 = 1;
 pub const BEAT_MS_MIN: u64 = 20;
 /// Milliseconds that an idle one can; no tick of an idle agent is faster.
 pub const BEAT_MS_MAX: u64 = 1000;
-/// Messages waiting for a sink that is not required; the oldest goes first, counted.
+/// Parcels on their way to a sink that is not required; the oldest goes first, counted. Such a sink
+/// takes them out at once, so this is for the moments in which its thread is busy.
+pub const OPTIONAL_INBOX_PARCELS: usize = 1024;
+/// Messages waiting in a sink that is not required; the oldest goes first, counted.
 pub const OPTIONAL_INBOX_MESSAGES: usize = 10_000;
+/// Bytes of these messages.
+pub const OPTIONAL_INBOX_BYTES: usize = 16 << 20;
+/// Milliseconds. The longest wait between two tries to connect to Wazuh's queue.
+pub const WAZUH_BACKOFF_MS_MAX: u64 = 30_000;
+/// Changes of standing that wait to become events of our own; the oldest goes first, counted.
+pub const NEWS_MAX: usize = 1024;
+/// Milliseconds between two events of our own about the same thing.
+pub const OWN_EVENT_EVERY_MS: u64 = 60_000;
+/// Milliseconds in which what happens to components is gathered before it is looked at again.
+pub const OWN_EVENT_FOLD_MS: u64 = 250;
 /// Depth of JSON that the parser accepts.
 pub const JSON_DEPTH_MAX: usize = 1024;
 /// Tables and lists inside each other in a config file; the TOML crate stops at 80 by itself.
@@ -95,6 +108,12 @@ pub const CONFIG_DEPTH_MAX: usize = 80;
 pub const CONFIG_BYTES_MAX: u64 = 4 << 20;
 /// Bytes. One datagram of the Wazuh queue; the manager cuts at 65,536.
 pub const WAZUH_RECORD_BYTES: usize = 65_535;
+/// Connections to the HTTP face at a time; one more waits in the kernel's queue.
+pub const API_CONNECTIONS_MAX: usize = 16;
+/// Milliseconds for one request and its answer; a connection ends with it.
+pub const API_REQUEST_MS: u64 = 10_000;
+/// Bytes of one request: a line and headers, no body is ever read.
+pub const API_REQUEST_BYTES_MAX: usize = 16 << 10;
 
 const _: () = assert!(SLAB_BYTES.is_power_of_two());
 const _: () = assert!(COLD_READS <= COLD_BLOCKS_AHEAD, "one file alone may have all its reads in flight");

@@ -8,12 +8,19 @@
 //! Refuses to know what is counted.
 
 pub mod counts;
+mod news;
+pub mod progress;
 
 pub use counts::{BranchCounts, Metrics, Reasons, SourceCounts};
+pub use news::{Change, Listener, Loss, News};
+pub use progress::{Behind, Progress};
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family};
@@ -40,6 +47,31 @@ pub enum State {
     Holding(String),
 }
 
+impl State {
+    /// Every word that [`word`](Self::word) can give.
+    pub const WORDS: [&str; 4] = ["starting", "ready", "retrying", "holding"];
+
+    /// The state in one word, for a label or a colour.
+    pub fn word(&self) -> &'static str {
+        let [starting, ready, retrying, holding] = Self::WORDS;
+        match self {
+            State::Starting => starting,
+            State::Ready => ready,
+            State::Retrying(_) => retrying,
+            State::Holding(_) => holding,
+        }
+    }
+    /// How bad it is: of several instances of a component the worst counts.
+    fn rank(&self) -> u8 {
+        match self {
+            State::Ready => 0,
+            State::Starting => 1,
+            State::Retrying(_) => 2,
+            State::Holding(_) => 3,
+        }
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -54,77 +86,156 @@ impl fmt::Display for State {
 /// Every component's standing.
 #[derive(Clone, Debug, Default)]
 pub struct Board {
-    rows: Arc<Mutex<Vec<(String, State)>>>,
-    changes: Arc<Mutex<Vec<Change>>>,
+    rows: Arc<Mutex<Vec<Arc<Row>>>>,
+    listeners: Arc<Mutex<Vec<Weak<Listener>>>>,
+    entered: Arc<AtomicU64>,
     dropped: Counts,
 }
 
-/// A standing that changed: what source `agent` tells.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// `sinks.dfn_cert`
-    pub component: String,
-    pub before: State,
-    pub now: State,
+#[derive(Debug)]
+struct Row {
+    number: u64,
+    component: String,
+    state: Mutex<State>,
+    /// Most messages held since it stood well.
+    held: AtomicU64,
+    words: Mutex<Words>,
+}
+
+/// How a component's trouble and its end are called in the agent's own events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Words {
+    pub trouble: &'static str,
+    pub end: &'static str,
+}
+
+impl Default for Words {
+    fn default() -> Self {
+        Self { trouble: "error", end: "recovered" }
+    }
 }
 
 /// One component's place on the board.
 #[derive(Clone, Debug)]
 pub struct Standing {
     board: Board,
-    row: usize,
+    row: Arc<Row>,
+}
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Board {
     /// A row for `component` (`sinks.dfn_cert`), starting.
     pub fn enter(&self, component: impl Into<String>) -> Standing {
-        let mut rows = self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        rows.push((component.into(), State::Starting));
-        Standing { board: self.clone(), row: rows.len() - 1 }
+        let row = Arc::new(Row {
+            number: self.entered.fetch_add(1, Ordering::Relaxed),
+            component: component.into(),
+            state: Mutex::new(State::Starting),
+            held: AtomicU64::new(0),
+            words: Mutex::default(),
+        });
+        lock(&self.rows).push(row.clone());
+        Standing { board: self.clone(), row }
     }
     /// All rows now.
     pub fn rows(&self) -> Vec<(String, State)> {
-        self.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
+        lock(&self.rows).iter().map(|row| (row.component.clone(), lock(&row.state).clone())).collect()
+    }
+    /// Removes every row: the components behind them have ended.
+    pub fn clear(&self) {
+        lock(&self.rows).clear();
+    }
+    /// Each component once, in the order of entering, with the worst state of its instances: a sink
+    /// may run on several shards.
+    pub fn standings(&self) -> Vec<(String, State)> {
+        let mut all: Vec<(String, State)> = Vec::new();
+        for (component, state) in self.rows() {
+            match all.iter_mut().find(|(name, _)| *name == component) {
+                Some((_, worst)) if state.rank() > worst.rank() => *worst = state,
+                Some(_) => {}
+                None => all.push((component, state)),
+            }
+        }
+        all
     }
     /// Messages that components let go on purpose: a sink that is not required, by age or room.
     pub fn dropped(&self) -> &Counts {
         &self.dropped
     }
-    /// Changes since the last call.
-    pub fn take_changes(&self) -> Vec<Change> {
-        std::mem::take(&mut self.changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner))
+    /// Gathers news from now on, until the listener is dropped; those who are in trouble already
+    /// are its first news. Without a listener nothing is gathered.
+    ///
+    /// - `wake`: called after each piece of news, from any thread.
+    pub fn listen(&self, wake: impl Fn() + Send + Sync + 'static) -> Arc<Listener> {
+        let listener = Arc::new(Listener::new(wake));
+        lock(&self.listeners).push(Arc::downgrade(&listener));
+        for row in lock(&self.rows).iter() {
+            let now = lock(&row.state).clone();
+            if matches!(now, State::Retrying(_) | State::Holding(_)) {
+                listener.changed(row.change(State::Starting, now));
+            }
+        }
+        listener
+    }
+    fn tell(&self, tell: impl Fn(&Listener)) {
+        lock(&self.listeners).retain(|listener| listener.upgrade().inspect(|listener| tell(listener)).is_some());
+    }
+}
+
+impl Row {
+    fn change(&self, before: State, now: State) -> Change {
+        let held = self.held.load(Ordering::Relaxed);
+        Change { row: self.number, component: self.component.clone(), before, now, held, words: *lock(&self.words) }
     }
 }
 
 impl Standing {
     /// Sets how the component stands, and logs a change once.
     pub fn set(&self, state: State) {
-        let mut rows = self.board.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let (component, current) = &mut rows[self.row];
-        if *current == state {
-            return;
+        let component = &self.row.component;
+        let before = {
+            let mut current = lock(&self.row.state);
+            if *current == state {
+                return;
+            }
+            match &state {
+                State::Starting | State::Ready => tracing::info!(component, state = %state, "component"),
+                State::Retrying(_) => tracing::warn!(component, state = %state, "component"),
+                State::Holding(_) => tracing::error!(component, state = %state, "component"),
+            }
+            std::mem::replace(&mut *current, state.clone())
+        };
+        let is_ready = state == State::Ready;
+        let change = self.row.change(before, state);
+        self.board.tell(|listener| listener.changed(change.clone()));
+        if is_ready {
+            self.row.held.store(0, Ordering::Relaxed);
         }
-        match &state {
-            State::Starting | State::Ready => tracing::info!(component, state = %state, "component"),
-            State::Retrying(_) => tracing::warn!(component, state = %state, "component"),
-            State::Holding(_) => tracing::error!(component, state = %state, "component"),
-        }
-        let before = std::mem::replace(current, state.clone());
-        let change = Change { component: component.clone(), before, now: state };
-        drop(rows);
-        self.board.changes.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(change);
+    }
+    /// Tells how many messages the component holds while it is in trouble; the most that it held is
+    /// told when the trouble ends.
+    pub fn holds(&self, messages: u64) {
+        self.row.held.fetch_max(messages, Ordering::Relaxed);
+    }
+    /// Calls this component's trouble and its end by other words than `error` and `recovered`.
+    pub fn call(&self, words: Words) {
+        *lock(&self.row.words) = words;
     }
     /// Counts messages that this component let go on purpose, by reason (`too_old`, `inbox_full`).
     pub fn dropped(&self, reason: &'static str, messages: u64) {
-        let component = {
-            let rows = self.board.rows.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            rows[self.row].0.clone()
-        };
-        self.board.dropped.get_or_create_owned(&labels([("component", &component), ("reason", reason)])).inc_by(messages);
+        let component = &self.row.component;
+        self.board.dropped.get_or_create_owned(&labels([("component", component), ("reason", reason)])).inc_by(messages);
+        self.board.tell(|listener| listener.lost(component, reason, messages));
     }
     /// How it stands now.
     pub fn get(&self) -> State {
-        self.board.rows()[self.row].1.clone()
+        lock(&self.row.state).clone()
+    }
+    /// The board that it stands on.
+    pub fn board(&self) -> &Board {
+        &self.board
     }
 }
 
@@ -134,4 +245,24 @@ where
     Labels: EncodeLabelSet,
 {
     pairs.into_iter().map(|(name, value)| (name, value.to_owned())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_instances_the_worst_counts() {
+        let board = Board::default();
+        let [one, two, other] = ["sinks.out", "sinks.out", "sinks.nothing"].map(|name| board.enter(name));
+        one.set(State::Ready);
+        other.set(State::Ready);
+        let words = || board.standings().into_iter().map(|(name, state)| format!("{name} {}", state.word())).collect::<Vec<_>>();
+        assert_eq!(words(), ["sinks.out starting", "sinks.nothing ready"]);
+        two.set(State::Holding("refused".into()));
+        one.set(State::Retrying("away".into()));
+        assert_eq!(words(), ["sinks.out holding", "sinks.nothing ready"]);
+        two.set(State::Ready);
+        assert_eq!(words(), ["sinks.out retrying", "sinks.nothing ready"]);
+    }
 }

@@ -47,9 +47,6 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
         plan.handlers.len(),
         plan.sinks.len()
     );
-    for what in plan.globals.unheeded() {
-        println!("warning: {what}");
-    }
     let mut worst = Level::Good;
     if !args.offline {
         for sink in &plan.sinks {

@@ -4,16 +4,21 @@
 //! 78 config.
 
 pub mod check;
+pub mod dead_letter;
+pub mod demo;
 pub mod import;
 pub mod list;
-pub mod manager;
+pub mod live;
+pub mod log;
 pub mod manual;
 pub mod run;
 pub mod scratch;
+pub mod state;
 pub mod try_records;
 
 use std::{path::PathBuf, process::ExitCode};
 
+use anyhow::Context;
 use argh::FromArgs;
 
 use crate::topology::ConfigError;
@@ -22,6 +27,8 @@ use crate::topology::ConfigError;
 pub const USAGE: u8 = 64;
 /// Something needed is not there, or another agent holds the state.
 pub const UNAVAILABLE: u8 = 69;
+/// We are wrong.
+pub const BROKEN: u8 = 70;
 /// Input or output failed.
 pub const IO: u8 = 74;
 /// The config is wrong.
@@ -35,6 +42,7 @@ pub const DEFAULT_CONFIG: &str = "/etc/shipper/shipper.toml";
 #[argh(
     example = "{command_name} --cores 4",
     example = "{command_name} check --config shipper.toml",
+    example = "{command_name} demo",
     example = "{command_name} try --handler dfn < alerts.json"
 )]
 struct Shipper {
@@ -60,8 +68,11 @@ enum Command {
     Run(run::Run),
     Check(check::Check),
     Try(try_records::Try),
+    Demo(demo::Demo),
     List(list::List),
     Import(import::Import),
+    State(state::State),
+    DeadLetter(dead_letter::DeadLetter),
 }
 
 /// Parses the command line, runs the command, prints what failed, chooses the exit code.
@@ -88,8 +99,11 @@ pub fn main() -> ExitCode {
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Try(args)) => try_records::run(&args),
+        Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Import(args)) => import::run(args),
+        Some(Command::State(args)) => state::run(&args),
+        Some(Command::DeadLetter(args)) => dead_letter::run(&args),
     };
     match outcome {
         Ok(code) => code,
@@ -97,6 +111,22 @@ pub fn main() -> ExitCode {
             eprintln!("shipper: {error:#}");
             ExitCode::from(code_of(&error))
         }
+    }
+}
+
+/// Text of others for a terminal: one line, and no control character that it would obey.
+fn plain(text: &str) -> String {
+    let shown = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    text.chars().map(shown).collect()
+}
+
+/// Writes to standard output; a reader that has gone is no failure.
+fn tell(text: &str) -> anyhow::Result<()> {
+    use std::io::Write;
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e).context("cannot write to standard output"),
+        _ => Ok(()),
     }
 }
 
@@ -108,7 +138,10 @@ fn code_of(error: &anyhow::Error) -> u8 {
             ConfigError::Invalid { .. } => CONFIG,
         };
     }
-    if error.downcast_ref::<crate::store::StoreError>().is_some() || error.downcast_ref::<crate::io::disk::LockError>().is_some() {
+    if error.downcast_ref::<crate::api::BindError>().is_some()
+        || error.downcast_ref::<crate::store::StoreError>().is_some()
+        || error.downcast_ref::<crate::io::disk::LockError>().is_some()
+    {
         return UNAVAILABLE;
     }
     IO

@@ -9,8 +9,9 @@ use std::{
 use anyhow::Context;
 use argh::FromArgs;
 
-use super::{DEFAULT_CONFIG, UNAVAILABLE};
+use super::{DEFAULT_CONFIG, UNAVAILABLE, log::Log};
 use crate::{
+    api::Bound,
     clock::SystemClock,
     io::{
         self, Disk, Watcher,
@@ -20,7 +21,7 @@ use crate::{
     ring::Signal,
     store::{self, Writer},
     topology::{
-        Engine, Flag, Host, LogFormat, OnFull, Plan,
+        Engine, Flag, Host, OnFull, Plan, face,
         home::Rows,
         run::{Agent, Needs},
     },
@@ -55,16 +56,13 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         flags.push(Flag { path: "engine", value: engine.clone(), flag: "--engine" });
     }
     let plan = Plan::load(Some(path), std::env::vars(), &flags, &Host::this())?;
-    log(&plan)?;
-    for what in plan.globals.unheeded() {
-        tracing::warn!("{what}");
-    }
-    let asked = match plan.globals.engine {
+    let log = Log::start(&plan.globals.log)?;
+    let wanted = match plan.globals.engine {
         Engine::Auto => io::Asked::Auto,
         Engine::Uring => io::Asked::Uring,
         Engine::Pread => io::Asked::Pread,
     };
-    let (engine, why) = match io::choose(asked) {
+    let (engine, why) = match io::choose(wanted) {
         Ok(chosen) => chosen,
         Err(why) => {
             eprintln!("shipper: {why}");
@@ -77,6 +75,9 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         .make_dir(&state)
         .with_context(|| format!("cannot make state folder {}; name another with state.dir, or fix permissions", state.display()))?;
     let _lock = StateLock::take(&state)?;
+    let letters = plan.globals.dead_letter.path.clone();
+    let _letters_lock = lock_letters(&state, &letters)?;
+    let bound = plan.globals.api.as_ref().map(Bound::bind).transpose()?;
     let options = store::Options {
         dead_letter_bytes_max: plan.globals.dead_letter.max_bytes,
         on_full: match plan.globals.dead_letter.on_full {
@@ -85,11 +86,14 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         },
         ..store::Options::default()
     };
-    let (writer, checkpoint) = Writer::open(Box::new(RealDisk::new()), &state, options)?;
+    let (writer, checkpoint) = Writer::open_apart(Box::new(RealDisk::new()), &state, &letters, options)?;
     let clock = SystemClock::new();
     let board = Board::default();
     let metrics = Metrics::new(&board);
     let store = store::start(writer, clock, board.enter("store")).context("cannot start the store thread")?;
+    if let Some(saved) = checkpoint.as_ref().and_then(|c| c.saved_at.parse::<jiff::Timestamp>().ok()) {
+        metrics.saved(u64::try_from(saved.as_nanosecond()).unwrap_or(0));
+    }
     let rows = checkpoint.map(|c| c.rows).unwrap_or_default();
     let watcher = Watcher::new().context("cannot start the watch thread")?;
     let every = plan.globals.log.stats_every;
@@ -106,6 +110,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         })
     });
     let cores = io::cores().context("cannot ask which cores may be used")?;
+    let shown = bound.map(|bound| face::task(bound, face::face(&plan, engine, clock, board.clone(), metrics.clone(), Some(store.clone()))));
     let needs = Needs {
         plan: Arc::new(plan),
         engine,
@@ -118,30 +123,16 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         rows: stats_rows,
         waiter: std::thread::current(),
     };
-    let stop = Arc::new(Signal::default());
-    let (ends, main) = (stop.clone(), std::thread::current());
-    let signals: crate::topology::run::EdgeTask = Box::new(move |_| {
-        Box::pin(async move {
-            use tokio::signal::unix::{SignalKind, signal};
-            let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
-            let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds.map(signal) else {
-                tracing::error!("cannot catch signals; a stop will not drain, and what is unacked is read again at the next start");
-                return;
-            };
-            loop {
-                tokio::select! {
-                    _ = term.recv() => break,
-                    _ = int.recv() => break,
-                    _ = hup.recv() => tracing::warn!("SIGHUP: this build cannot reload; restart to take a changed config"),
-                }
-            }
-            ends.raise();
-            main.unpark();
-        })
-    });
-    let agent = Agent::start(needs, vec![stats, signals])?;
+    let asked = Asked::listen(&needs)?;
+    let agent = Agent::start(needs, [stats].into_iter().chain(shown).collect())?;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    while !stop.take() && agent.sources() > 0 {
+    while !asked.stop.take() && agent.sources() > 0 {
+        if asked.hangup.take() {
+            match log.reopen() {
+                Ok(()) => tracing::warn!("SIGHUP: the log is opened anew; this build cannot reload, restart to take a changed config"),
+                Err(e) => tracing::error!("SIGHUP: {e:#}; lines go on into the old file"),
+            }
+        }
         std::thread::park();
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
@@ -151,6 +142,61 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         tracing::warn!("stopped before everything was acked; the rest is read again at the next start");
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Locks the folder of the dead letter where it is not inside the state folder.
+fn lock_letters(state: &Path, letters: &Path) -> anyhow::Result<Option<StateLock>> {
+    if letters.starts_with(state) {
+        return Ok(None);
+    }
+    RealDisk::new()
+        .make_dir(letters)
+        .with_context(|| format!("cannot make folder {}; name another with dead_letter.path, or fix permissions", letters.display()))?;
+    Ok(Some(StateLock::take(letters)?))
+}
+
+/// What signals ask of the main thread, which is unparked by each.
+struct Asked {
+    stop: Signal,
+    hangup: Signal,
+}
+
+impl Asked {
+    /// Listens on a thread of its own, which lives as long as the process: what the agent is made
+    /// of may be built anew meanwhile, and no signal is lost.
+    fn listen(needs: &Needs) -> anyhow::Result<Arc<Self>> {
+        use tokio::signal::unix::{SignalKind, signal};
+        let asked = Arc::new(Self { stop: Signal::default(), hangup: Signal::default() });
+        let (tells, main) = (asked.clone(), std::thread::current());
+        let setup = io::Setup {
+            name: "signals".into(),
+            core: None,
+            network: true,
+            slabs: io::SlabPool::new(1),
+            watcher: needs.watcher.clone(),
+            clock: needs.clock,
+            cold: false,
+        };
+        let body = move |_: std::rc::Rc<dyn io::Io>| -> io::LocalFuture<'static, ()> {
+            Box::pin(async move {
+                let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
+                let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds.map(signal) else {
+                    tracing::error!("cannot catch signals; a stop will not drain, and what is unacked is read again at the next start");
+                    return;
+                };
+                loop {
+                    tokio::select! {
+                        _ = term.recv() => tells.stop.raise(),
+                        _ = int.recv() => tells.stop.raise(),
+                        _ = hup.recv() => tells.hangup.raise(),
+                    }
+                    main.unpark();
+                }
+            })
+        };
+        io::spawn(io::Engine::Pread, setup, body).context("cannot start the thread that hears signals")?;
+        Ok(asked)
+    }
 }
 
 /// One line of figures for each branch.
@@ -167,14 +213,4 @@ fn tell(metrics: &Metrics) {
             "statistics"
         );
     }
-}
-
-fn log(plan: &Plan) -> anyhow::Result<()> {
-    let level: tracing::Level = plan.globals.log.level.parse().context("the log level")?;
-    let builder = tracing_subscriber::fmt().with_max_level(level).with_writer(std::io::stderr).with_target(false);
-    match plan.globals.log.format {
-        LogFormat::Text => builder.with_ansi(false).init(),
-        LogFormat::Json => builder.json().init(),
-    }
-    Ok(())
 }

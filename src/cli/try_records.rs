@@ -178,7 +178,7 @@ fn facts(explainers: &mut [(String, Box<dyn handlers::Handler>)], record: &Recor
 }
 
 /// RFC 4648 §4, padded; for the rare payload that is no text.
-fn base64(bytes: &[u8]) -> String {
+pub(super) fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for group in bytes.chunks(3) {

@@ -25,15 +25,18 @@ mod facts;
 mod host;
 mod pread;
 pub mod probe;
+pub mod sim;
 pub mod slab;
 mod start;
 mod uring;
+mod usage;
 pub mod watch;
 
 pub use facts::facts;
 pub use probe::{Asked, choose};
 pub use slab::{Slab, SlabPool};
 pub use start::{Engine, Running, Setup, cores, spawn};
+pub use usage::{Usage, usage};
 pub use watch::{Subscription, Watcher};
 
 /// A future of one shard: boxed, not `Send`.

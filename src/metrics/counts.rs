@@ -12,7 +12,10 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicU64},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use prometheus_client::{
@@ -25,7 +28,8 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-use super::{Board, Count, Counts, Labels, labels};
+use super::{Behind, Board, Count, Counts, Labels, Progress, State, labels};
+use crate::clock::Nanos;
 
 /// A value that goes up and down.
 pub type Level = Gauge;
@@ -50,7 +54,13 @@ pub struct Metrics {
     missed: Counts,
     lag: Family<Labels, Level>,
     lag_seconds: Family<Labels, Seconds>,
+    states: Family<Labels, Level>,
+    checkpoint_age: Seconds,
+    /// Wall time of the last save, nanoseconds since 1970; 0 for none.
+    saved_at: Arc<AtomicU64>,
     branches: Arc<Mutex<BTreeMap<(String, String), BranchCounts>>>,
+    progress: Arc<Mutex<BTreeMap<String, Arc<Progress>>>>,
+    board: Board,
 }
 
 /// Half a millisecond to a minute, each bucket twice the one before.
@@ -76,7 +86,12 @@ impl Metrics {
             missed: Counts::default(),
             lag: Family::default(),
             lag_seconds: Family::default(),
+            states: Family::default(),
+            checkpoint_age: Seconds::default(),
+            saved_at: Arc::default(),
             branches: Arc::default(),
+            progress: Arc::default(),
+            board: board.clone(),
         };
         metrics.register("shipper_read_bytes", "Bytes of frames offered to a branch", metrics.read.clone());
         metrics.register("shipper_shipped_bytes", "Bytes of frames of which a required message was delivered", metrics.shipped.clone());
@@ -91,6 +106,12 @@ impl Metrics {
         metrics.register("shipper_missed_bytes", "Bytes that vanished unread or were jumped over", metrics.missed.clone());
         metrics.register("shipper_lag_bytes", "Bytes between a source's end and its watermark", metrics.lag.clone());
         metrics.register("shipper_lag_seconds", "Age of the oldest unacked bytes of a source", metrics.lag_seconds.clone());
+        metrics.register("shipper_component_state", "1 for the state that a component is in, 0 for the others", metrics.states.clone());
+        metrics.register(
+            "shipper_checkpoint_age_seconds",
+            "Since the checkpoint was last saved, which is done when something moved; NaN before the first save",
+            metrics.checkpoint_age.clone(),
+        );
         metrics.register("shipper_dropped_messages", "Messages that a component let go on purpose", board.dropped().clone());
         metrics
     }
@@ -109,9 +130,51 @@ impl Metrics {
             records: self.records.get_or_create_owned(&at),
             reread: self.reread.get_or_create_owned(&at),
             missed: self.missed.get_or_create_owned(&at),
-            lag: self.lag.get_or_create_owned(&at),
-            lag_seconds: self.lag_seconds.get_or_create_owned(&at),
+            progress: self.progress.lock().unwrap_or_else(PoisonError::into_inner).entry(source.to_owned()).or_default().clone(),
         }
+    }
+
+    /// Every source so far, and how far it is behind.
+    ///
+    /// - `now`, `mono`: wall and monotonic time.
+    pub fn sources(&self, now: Nanos, mono: Nanos) -> Vec<(String, SourceCounts, Behind)> {
+        let names: Vec<String> = self.progress.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
+        let told = |source: String| {
+            let counts = self.source(&source);
+            let behind = counts.progress.behind(now, mono);
+            (source, counts, behind)
+        };
+        names.into_iter().map(told).collect()
+    }
+
+    /// The checkpoint was saved.
+    ///
+    /// - `at`: wall time; an earlier one than is known counts for nothing.
+    pub fn saved(&self, at: Nanos) {
+        self.saved_at.fetch_max(at, Ordering::Relaxed);
+    }
+
+    /// Wall time at which the checkpoint was last saved; `None` before the first save.
+    pub fn saved_at(&self) -> Option<Nanos> {
+        Some(self.saved_at.load(Ordering::Relaxed)).filter(|at| *at > 0)
+    }
+
+    /// Sets what depends on the moment of asking: lags, ages, states.
+    ///
+    /// - `now`, `mono`: wall and monotonic time.
+    pub fn refresh(&self, now: Nanos, mono: Nanos) {
+        for (source, _, behind) in self.sources(now, mono) {
+            let at = labels([("source", &source)]);
+            self.lag.get_or_create_owned(&at).set(i64::try_from(behind.lag()).unwrap_or(i64::MAX));
+            self.lag_seconds.get_or_create_owned(&at).set(behind.age.as_secs_f64());
+        }
+        for (component, state) in self.board.standings() {
+            for word in State::WORDS {
+                let at = labels([("component", &component), ("state", word)]);
+                self.states.get_or_create_owned(&at).set(i64::from(word == state.word()));
+            }
+        }
+        self.checkpoint_age.set(self.saved_at().map_or(f64::NAN, |at| now.saturating_sub(at) as f64 / 1e9));
     }
 
     /// The counters of one branch of one source.
@@ -162,10 +225,8 @@ pub struct SourceCounts {
     pub reread: Count,
     /// Bytes that vanished unread or were jumped over.
     pub missed: Count,
-    /// Bytes between the source's end and its watermark.
-    pub lag: Level,
-    /// Age of the oldest unacked bytes.
-    pub lag_seconds: Seconds,
+    /// How far it is behind.
+    pub progress: Arc<Progress>,
 }
 
 /// Counters of one branch of one source, in bytes of frames.
@@ -229,6 +290,11 @@ impl Reasons {
         self.of(reason).inc_by(bytes);
     }
 
+    /// Each reason so far with its count.
+    pub fn each(&self) -> Vec<(&'static str, u64)> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(reason, count)| (*reason, count.get())).collect()
+    }
+
     /// The sum over all reasons.
     pub fn total(&self) -> u64 {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(_, count)| count.get()).sum()
@@ -266,6 +332,30 @@ mod tests {
         assert!(text.contains("shipper_shipped_bytes_total{source=\"a\",branch=\"b\"} 2\n"), "{text}");
         assert!(text.contains("shipper_dropped_bytes_total{source=\"a\",branch=\"b\",reason=\"unwanted\"} 3\n"), "{text}");
         assert!(text.ends_with("# EOF\n"));
+    }
+
+    #[test]
+    fn what_depends_on_the_moment_is_told_as_of_now() {
+        let board = Board::default();
+        let metrics = Metrics::new(&board);
+        board.enter("sinks.out").set(State::Ready);
+        let second = 1_000_000_000;
+        metrics.source("alerts").progress.unacked(12, Some(5 * second), false, second);
+        metrics.refresh(10 * second, 2 * second);
+        assert!(metrics.text().contains("\nshipper_checkpoint_age_seconds NaN\n"), "never saved is no age");
+        metrics.saved(7 * second);
+        metrics.saved(6 * second);
+        metrics.refresh(10 * second, 2 * second);
+        let text = metrics.text();
+        for line in [
+            "shipper_lag_bytes{source=\"alerts\"} 12\n",
+            "shipper_lag_seconds{source=\"alerts\"} 5.0\n",
+            "shipper_component_state{component=\"sinks.out\",state=\"ready\"} 1\n",
+            "shipper_component_state{component=\"sinks.out\",state=\"holding\"} 0\n",
+            "shipper_checkpoint_age_seconds 3.0\n",
+        ] {
+            assert!(text.contains(line), "{line} is not in\n{text}");
+        }
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use super::{Inbox, Kind, Sink, SinkError, Spec, Thread};
 use crate::{
     io::{Executor, LocalFuture},
-    metrics::Standing,
+    metrics::{Standing, State},
     register::{Field, Section},
 };
 
@@ -45,8 +45,9 @@ impl Spec for Settings {
 struct Running;
 
 impl Sink for Running {
-    fn run(self: Box<Self>, inbox: Arc<Inbox>, _on: Rc<dyn Executor>, _standing: Standing) -> LocalFuture<'static, Result<(), SinkError>> {
+    fn run(self: Box<Self>, inbox: Arc<Inbox>, _on: Rc<dyn Executor>, standing: Standing) -> LocalFuture<'static, Result<(), SinkError>> {
         Box::pin(async move {
+            standing.set(State::Ready);
             while let Some(parcel) = inbox.pop().await {
                 parcel.acks.delivered(&parcel.batch, parcel.numbers());
             }

@@ -82,12 +82,24 @@ impl Sink for Running {
         standing: Standing,
     ) -> LocalFuture<'static, Result<(), SinkError>> {
         Box::pin(async move {
+            let path = self.settings.path.display().to_string();
+            let trouble = |e: io::Error| State::Retrying(format!("cannot write {path}: {e}; free disk space or fix its permissions"));
+            // Opened at once: who waits until the agent is ready should not wait for a first record.
+            while !inbox.is_closed() {
+                match self.write(&[]) {
+                    Ok(()) => {
+                        standing.set(State::Ready);
+                        break;
+                    }
+                    Err(e) => standing.set(trouble(e)),
+                }
+                on.sleep(Duration::from_secs(1)).await;
+            }
             while let Some(parcel) = inbox.pop().await {
                 let numbers = parcel.numbers();
                 let text = lines(&parcel, &numbers);
                 while let Err(e) = self.write(&text) {
-                    let path = self.settings.path.display();
-                    standing.set(State::Retrying(format!("cannot write {path}: {e}; free disk space or fix its permissions")));
+                    standing.set(trouble(e));
                     self.open = None;
                     on.sleep(Duration::from_secs(1)).await;
                 }

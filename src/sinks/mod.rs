@@ -20,6 +20,7 @@ crate::register! { Kind:
     file::File,
     stdout::Stdout,
     blackhole::Blackhole,
+    wazuh_queue::WazuhQueue,
     kafka::Kafka,
 }
 

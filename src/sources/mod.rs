@@ -6,14 +6,14 @@
 //!
 //! Adding one is one file and one line in [`ALL`].
 
-use std::{fmt, rc::Rc, sync::Arc};
+use std::{fmt, path::PathBuf, rc::Rc, sync::Arc};
 
 use crate::{
     checkpoint::{Row, SegmentRow},
     clock::Nanos,
     io::{Io, LocalFuture, Slab},
     metrics::Standing,
-    position::Position,
+    position::{Position, encode_name},
     register::{Field, Section},
 };
 
@@ -33,6 +33,42 @@ pub trait Kind: Sync {
     fn fields(&self) -> &'static [Field];
     /// Reads its settings; wrong ones are noted in the section.
     fn parse(&self, section: &mut Section<'_>) -> Box<dyn Spec>;
+    /// A place in one of its streams, as the header `shipper-origin` says it but for the length;
+    /// `None` where the kind has no spelling of its own.
+    fn address(&self, stream: &StreamName<'_>, position: &Position) -> Option<String> {
+        let _ = (stream, position);
+        None
+    }
+}
+
+/// Which stream: what an address is made of, besides the place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamName<'a> {
+    /// The agent's name in stream addresses.
+    pub instance: &'a str,
+    /// The source's name in the config.
+    pub source: &'a str,
+    /// The stream's name within the source, as checkpoints hold it.
+    pub stream: &'a str,
+}
+
+/// A place in a stream, as the header `shipper-origin` says it but for the length.
+///
+/// - `kind`: of the source; one that this build does not know is spelled as its positions allow.
+pub fn address(kind: &str, stream: &StreamName<'_>, position: &Position) -> String {
+    let own = ALL.iter().find(|known| known.name() == kind).and_then(|known| known.address(stream, position));
+    let name = encode_name(stream.stream);
+    own.unwrap_or_else(|| match position {
+        Position::File { segment, incarnation: 0, offset } => format!("file/{}/{name}/{segment}/{offset}", encode_name(stream.source)),
+        Position::File { segment, incarnation, offset } => {
+            format!("file/{}/{name}/{segment}~{incarnation}/{offset}", encode_name(stream.source))
+        }
+        Position::Kafka { partition, offset, .. } => format!("kafka/{name}/{partition}/{offset}"),
+        Position::Redis { ms, seq } => format!("redis/{name}/{ms}-{seq}"),
+        Position::Cursor(cursor) => format!("{kind}/{name}/{}", encode_name(&String::from_utf8_lossy(cursor))),
+        // The stream's name is the whole of the origin before the number.
+        Position::Count(n) => format!("{}/{n}", stream.stream),
+    })
 }
 
 /// What the config asks for, checked.
@@ -42,6 +78,10 @@ pub trait Spec: Send + Sync + fmt::Debug {
     /// - `name`: as in the config.
     /// - `instance`: the agent's name in stream addresses.
     fn build(&self, name: &str, instance: &str) -> Box<dyn Source>;
+    /// Files and folders that it reads, for `shipper doctor`.
+    fn paths(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 /// A running source.
@@ -122,4 +162,26 @@ pub enum SourceError {
     /// What the checkpoint says cannot be true of what is there.
     #[error("source {name}: {what}")]
     Resume { name: String, what: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_reads_as_the_header_does() {
+        let stream = |stream| StreamName { instance: "mgr 1", source: "waf", stream };
+        let file = |segment, incarnation| Position::File { segment, incarnation, offset: 1024 };
+        let part = crate::position::Segment::new(20_526, 2).unwrap().0;
+        for (kind, name, position, text) in [
+            ("wazuh", "alerts", file(part, 0), "mgr%201/alerts/2026-03-14/002/1024"),
+            ("wazuh", "alerts", file(part, 1), "mgr%201/alerts/2026-03-14/002~1/1024"),
+            ("file", "/var/log/a.log", file(0, 0), "file/waf/%2Fvar%2Flog%2Fa.log/0/1024"),
+            ("file", "/var/log/a.log", file(3, 2), "file/waf/%2Fvar%2Flog%2Fa.log/3~2/1024"),
+            ("stdin", "stdin/1764", Position::Count(7), "stdin/1764/7"),
+            ("of a later build", "t", Position::Kafka { partition: 3, offset: 9, epoch: 0 }, "kafka/t/3/9"),
+        ] {
+            assert_eq!(address(kind, &stream(name), &position), text);
+        }
+    }
 }

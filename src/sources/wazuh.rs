@@ -11,13 +11,13 @@ use std::{
 };
 
 use super::{
-    Admit, Kind, Source, SourceError, Spec,
+    Admit, Kind, Source, SourceError, Spec, StreamName,
     file::{Follow, START_AT, Siblings, StartAt, start_at},
 };
 use crate::{
     io::{Io, LocalFuture},
     metrics::Standing,
-    position::{Segment, encode_name},
+    position::{Position, Segment, encode_name},
     register::{Field, Section, Type},
 };
 
@@ -44,6 +44,10 @@ impl Kind for Wazuh {
     fn parse(&self, section: &mut Section<'_>) -> Box<dyn Spec> {
         Box::new(Settings { path: section.path("path"), start_at: start_at(section) })
     }
+    fn address(&self, stream: &StreamName<'_>, position: &Position) -> Option<String> {
+        let Position::File { segment, incarnation, offset } = position else { return None };
+        Some(format!("{}/{offset}", part_origin(&channel_origin(stream.instance, stream.stream), *segment, *incarnation)))
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -55,6 +59,9 @@ struct Settings {
 impl Spec for Settings {
     fn build(&self, _name: &str, instance: &str) -> Box<dyn Source> {
         Box::new(Running { settings: self.clone(), instance: instance.to_owned() })
+    }
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
     }
 }
 
@@ -72,7 +79,7 @@ impl Source for Running {
                 base: path.parent().unwrap_or(Path::new(".")).to_owned(),
                 // The archive of all events lacks the plural in its dated names.
                 prefix: if channel == "archives" { "ossec-archive-".into() } else { format!("ossec-{channel}-") },
-                origin: format!("{}/{}", encode_name(&instance), encode_name(&channel)),
+                origin: channel_origin(&instance, &channel),
             };
             Follow::new(io, admit, standing, path, channel, Box::new(tree), start_at).run().await;
             Ok(())
@@ -113,12 +120,22 @@ impl Siblings for Tree {
     }
 
     fn origin(&self, number: u32, incarnation: u16) -> Arc<str> {
-        let segment = Segment(number);
-        let date =
-            jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(i64::from(segment.days()))).unwrap_or(jiff::civil::Date::MAX);
-        let life = if incarnation == 0 { String::new() } else { format!("~{incarnation}") };
-        format!("{}/{date}/{:03}{life}", self.origin, segment.part()).into()
+        part_origin(&self.origin, number, incarnation).into()
     }
+}
+
+/// Text of an origin as far as the channel.
+fn channel_origin(instance: &str, channel: &str) -> String {
+    format!("{}/{}", encode_name(instance), encode_name(channel))
+}
+
+/// Text of an origin before the offset.
+fn part_origin(channel: &str, number: u32, incarnation: u16) -> String {
+    let segment = Segment(number);
+    let date =
+        jiff::civil::date(1970, 1, 1).checked_add(jiff::Span::new().days(i64::from(segment.days()))).unwrap_or(jiff::civil::Date::MAX);
+    let life = if incarnation == 0 { String::new() } else { format!("~{incarnation}") };
+    format!("{channel}/{date}/{:03}{life}", segment.part())
 }
 
 fn name(path: &Path) -> Option<&str> {

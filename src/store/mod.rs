@@ -20,5 +20,5 @@ mod twin;
 mod writer;
 
 pub use letters::{Dropped, OnFull};
-pub use thread::{Asked, Reply, StoreHandle, start};
+pub use thread::{Asked, Body, Reply, StoreHandle, body, start};
 pub use writer::{Done, Job, Options, StoreError, Writer};

@@ -1,16 +1,17 @@
 //! The thread around the writer: group commit, retries, answers.
 
 use std::{
-    collections::HashMap,
+    collections::BTreeMap,
     fmt,
     future::Future,
     io,
     pin::pin,
+    rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
     thread::{self, JoinHandle, Thread},
     time::Duration,
 };
@@ -20,6 +21,7 @@ use crate::{
     checkpoint::Checkpoint,
     clock::{Clock, Nanos, SystemClock, nanos},
     dead_letter::Entry,
+    io::{Executor, LocalFuture},
     limits,
     metrics::{Standing, State},
     ring::Mailbox,
@@ -56,6 +58,7 @@ impl fmt::Debug for Asked {
 pub struct StoreHandle {
     mailbox: Arc<Mailbox<Box<Asked>>>,
     turns: Arc<AtomicU64>,
+    dead_letter_bytes: Arc<AtomicU64>,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -71,11 +74,16 @@ impl StoreHandle {
     pub fn turns(&self) -> u64 {
         self.turns.load(Ordering::Relaxed)
     }
+    /// Bytes of all dead-letter segments, as of the last commit.
+    pub fn dead_letter_bytes(&self) -> u64 {
+        self.dead_letter_bytes.load(Ordering::Relaxed)
+    }
     /// Makes the loop turn once.
     pub fn nudge(&self) {
         self.mailbox.nudge();
     }
-    /// Ends the thread once all that was asked before has been tried; waits for it.
+    /// Ends the thread once all that was asked before has been tried; waits for it, unless it is
+    /// a [`Body`] that runs elsewhere.
     ///
     /// What could not be written then is not answered, as after a crash.
     pub fn close(&self) {
@@ -95,42 +103,70 @@ impl StoreHandle {
 /// # Errors
 /// As pthread_create(3).
 pub fn start(writer: Writer, clock: SystemClock, standing: Standing) -> io::Result<StoreHandle> {
+    let (handle, body) = body(writer, standing);
+    let parked = Parked(clock);
+    let thread = thread::Builder::new().name("store".into()).spawn(move || {
+        let mut running = pin!(body.0.run(&parked));
+        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        // Its waits park the thread: one look takes it to its end.
+        let _ = running.as_mut().poll(&mut Context::from_waker(&waker));
+    })?;
+    *handle.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread);
+    Ok(handle)
+}
+
+/// What the thread runs, for an executor instead of a thread.
+pub fn body(writer: Writer, standing: Standing) -> (StoreHandle, Body) {
     let mailbox = Mailbox::new(limits::STORE_JOBS);
     let turns = Arc::new(AtomicU64::new(0));
-    let mut running = Running {
-        writer,
-        clock,
-        standing,
+    let dead_letter_bytes = Arc::new(AtomicU64::new(writer.dead_letter_bytes()));
+    let handle = StoreHandle {
         mailbox: mailbox.clone(),
         turns: turns.clone(),
-        replies: HashMap::new(),
-        tag: 0,
-        gathered: Vec::new(),
+        dead_letter_bytes: dead_letter_bytes.clone(),
+        thread: Arc::default(),
     };
-    let thread = thread::Builder::new().name("store".into()).spawn(move || running.run())?;
-    Ok(StoreHandle { mailbox, turns, thread: Arc::new(Mutex::new(Some(thread))) })
+    let running = Running { writer, standing, mailbox, turns, dead_letter_bytes, replies: BTreeMap::new(), tag: 0, gathered: Vec::new() };
+    (handle, Body(running))
+}
+
+/// The store, to be run.
+pub struct Body(Running);
+
+impl Body {
+    /// Runs until the handle is closed; a call of the disk then takes no time of its own.
+    pub fn run(self, on: Rc<dyn Executor>) -> LocalFuture<'static, ()> {
+        Box::pin(async move { self.0.run(&*on).await })
+    }
 }
 
 struct Running {
     writer: Writer,
-    clock: SystemClock,
     standing: Standing,
     mailbox: Arc<Mailbox<Box<Asked>>>,
     turns: Arc<AtomicU64>,
-    replies: HashMap<u64, Reply>,
+    dead_letter_bytes: Arc<AtomicU64>,
+    replies: BTreeMap<u64, Reply>,
     tag: u64,
     gathered: Vec<Job>,
 }
 
+/// How the store waits: by parking a thread, or on an executor.
+trait Patience {
+    fn mono(&self) -> Nanos;
+    /// Waits for a push, a nudge or the close, at most until `until`.
+    fn wait<'a>(&'a self, mailbox: &'a Mailbox<Box<Asked>>, until: Option<Nanos>) -> LocalFuture<'a, ()>;
+}
+
 impl Running {
-    fn run(&mut self) {
+    async fn run(mut self, on: &(impl Patience + ?Sized)) {
         self.standing.set(State::Ready);
         loop {
             self.turns.fetch_add(1, Ordering::Relaxed);
             let closed = self.mailbox.is_closed();
             self.gather();
             if !self.gathered.is_empty() || self.writer.waiting() > 0 {
-                self.wait_for_more();
+                self.wait_for_more(on).await;
                 self.commit();
             }
             if closed {
@@ -141,7 +177,7 @@ impl Running {
                 continue;
             }
             let patience = (self.writer.waiting() > 0).then(|| Duration::from_millis(limits::STORE_RETRY_MS));
-            self.wait(patience.map(|span| self.clock.mono() + nanos(span)));
+            on.wait(&self.mailbox, patience.map(|span| on.mono() + nanos(span))).await;
         }
     }
 
@@ -157,10 +193,10 @@ impl Running {
         }
     }
 
-    fn wait_for_more(&mut self) {
-        let until = self.clock.mono() + nanos(Duration::from_millis(limits::GROUP_COMMIT_MS));
-        while !self.gathered.is_empty() && !self.mailbox.is_closed() && self.clock.mono() < until {
-            self.wait(Some(until));
+    async fn wait_for_more(&mut self, on: &(impl Patience + ?Sized)) {
+        let until = on.mono() + nanos(Duration::from_millis(limits::GROUP_COMMIT_MS));
+        while !self.gathered.is_empty() && !self.mailbox.is_closed() && on.mono() < until {
+            on.wait(&self.mailbox, Some(until)).await;
             self.gather();
         }
         self.gather();
@@ -173,6 +209,7 @@ impl Running {
                 reply(done);
             }
         }
+        self.dead_letter_bytes.store(self.writer.dead_letter_bytes(), Ordering::Relaxed);
         let dropped = self.writer.take_dropped();
         if dropped.entries > 0 {
             self.standing.dropped("dead_letter_full", dropped.entries);
@@ -182,19 +219,48 @@ impl Running {
             None => State::Ready,
         });
     }
+}
 
-    /// Waits for a push, a nudge or the close, at most until `until`.
-    fn wait(&self, until: Option<Nanos>) {
+/// The host's clock, and a thread that may park.
+struct Parked(SystemClock);
+
+impl Patience for Parked {
+    fn mono(&self) -> Nanos {
+        self.0.mono()
+    }
+    fn wait<'a>(&'a self, mailbox: &'a Mailbox<Box<Asked>>, until: Option<Nanos>) -> LocalFuture<'a, ()> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut cx = Context::from_waker(&waker);
-        let mut changed = pin!(self.mailbox.changed());
+        let mut changed = pin!(mailbox.changed());
         while changed.as_mut().poll(&mut cx).is_pending() {
-            match until.map(|until| until.saturating_sub(self.clock.mono())) {
+            match until.map(|until| until.saturating_sub(self.0.mono())) {
                 None => thread::park(),
-                Some(0) => return,
+                Some(0) => break,
                 Some(left) => thread::park_timeout(Duration::from_nanos(left)),
             }
         }
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl Patience for dyn Executor {
+    fn mono(&self) -> Nanos {
+        self.clock().mono()
+    }
+    fn wait<'a>(&'a self, mailbox: &'a Mailbox<Box<Asked>>, until: Option<Nanos>) -> LocalFuture<'a, ()> {
+        Box::pin(async move {
+            let mut changed = pin!(mailbox.changed());
+            let mut timer = until.map(|until| self.sleep(Duration::from_nanos(until.saturating_sub(self.clock().mono()))));
+            std::future::poll_fn(|cx| {
+                let woken = changed.as_mut().poll(cx).is_ready();
+                if woken || timer.as_mut().is_some_and(|timer| timer.as_mut().poll(cx).is_ready()) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+            .await;
+        })
     }
 }
 

@@ -81,14 +81,27 @@ impl Writer {
     /// the folder or a checkpoint cannot be read. Trouble with the dead letter alone refuses
     /// nothing: it begins a new segment.
     pub fn open(disk: Box<dyn Disk>, dir: &Path, options: Options) -> Result<(Self, Option<Checkpoint>), StoreError> {
+        Self::open_apart(disk, dir, &dir.join("dead-letter"), options)
+    }
+
+    /// As [`open`](Self::open), with the dead letter in a folder of its own.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn open_apart(
+        disk: Box<dyn Disk>,
+        dir: &Path,
+        letters_dir: &Path,
+        options: Options,
+    ) -> Result<(Self, Option<Checkpoint>), StoreError> {
         let fail = |what, path: &Path| {
             let path = path.to_owned();
             move |source| StoreError::Io { what, path, source }
         };
-        let letters_dir = dir.join("dead-letter");
+        let letters_dir = letters_dir.to_owned();
         disk.make_dir(dir).map_err(fail("make the state folder", dir))?;
         disk.make_dir(&letters_dir).map_err(fail("make the folder", &letters_dir))?;
-        if let Some(parent) = dir.parent() {
+        for parent in [dir.parent(), letters_dir.parent().filter(|parent| *parent != dir)].into_iter().flatten() {
             // Ours or not, readable or not: if we just made the folder, its name should last.
             let _ = disk.sync_dir(parent);
         }

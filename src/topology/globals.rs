@@ -4,6 +4,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use crate::api::Listen;
 use crate::register::{Errors, Field, Node, Section, Type};
 
 /// Every setting outside `sources`, `handlers` and `sinks`.
@@ -35,7 +36,7 @@ pub static GLOBALS: &[Field] = &[
     Field::optional(
         "dead_letter.path",
         Type::Path,
-        "Directory of refused records; `dead-letter` inside the state directory where unset. Not heeded by this build.",
+        "Directory of refused records; `dead-letter` inside the state directory where unset. Only one agent may use it.",
     ),
     Field::new("dead_letter.max_bytes", Type::Bytes, "1 GiB", "Size of the dead letter at which `dead_letter.on_full` applies."),
     Field::new(
@@ -46,18 +47,22 @@ pub static GLOBALS: &[Field] = &[
     ),
     Field::new("log.level", Type::Choice(&["error", "warn", "info", "debug", "trace"]), "info", "Least severe lines that are written."),
     Field::new("log.format", Type::Choice(&["text", "json"]), "text", "One line of text or one JSON object an event."),
-    Field::optional("log.path", Type::Path, "File that log lines are appended to; standard error where unset. Not heeded by this build."),
+    Field::optional(
+        "log.path",
+        Type::Path,
+        "File that log lines are appended to, made with mode 0640 and opened anew on SIGHUP; standard error where unset.",
+    ),
     Field::new("log.stats_every", Type::Span, "60s", "How often a line of statistics is logged; \"0\" is never."),
     Field::optional(
         "api.listen",
         Type::Text,
-        "Where /metrics and /health answer: a loopback address such as \"127.0.0.1:9600\", or \"unix:/run/shipper/api.sock\". Off where unset. Not heeded by this build.",
+        "Where /metrics and /health answer: a loopback address such as \"127.0.0.1:9600\", or \"unix:/run/shipper/api.sock\". Off where unset.",
     ),
     Field::new(
         "health.stall_after",
         Type::Span,
         "60s",
-        "A stream that has unread bytes and no progress for this long is reported as stalled. Not heeded by this build.",
+        "A source that has unread or unacked bytes and gets nothing acked for this long is reported as stalled by /health; \"0\" is never.",
     ),
 ];
 
@@ -122,31 +127,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Where the HTTP face listens.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Listen {
-    /// A loopback address.
-    Tcp(SocketAddr),
-    /// The path of a unix socket.
-    Unix(PathBuf),
-}
-
 impl Globals {
-    /// Settings that the operator made and this build does not heed: each with what happens instead.
-    pub fn unheeded(&self) -> Vec<String> {
-        let mut told = Vec::new();
-        if self.api.is_some() {
-            told.push("api.listen: this build has no HTTP face; nothing listens, figures are in the log".to_owned());
-        }
-        if self.dead_letter.path != self.state_dir.join("dead-letter") {
-            told.push("dead_letter.path: this build keeps refused records in `dead-letter` inside state.dir".to_owned());
-        }
-        if self.log.path.is_some() {
-            told.push("log.path: this build logs to standard error; redirect it, or let journald keep it".to_owned());
-        }
-        told
-    }
-
     /// Reads them from the top of the tree; wrong ones are noted and their default stands in.
     ///
     /// - `host`: the instance's name where none is set.

@@ -165,6 +165,8 @@ struct Stream {
     first: u64,
     /// Where each branch stood before this start; below it nothing is offered.
     start: Vec<Position>,
+    /// Bytes of the batches in flight.
+    unacked: u64,
     segments: Vec<(SegmentRow, Ladder)>,
     dirty: bool,
     /// Nothing more will come; it leaves once nothing is owed.
@@ -307,7 +309,8 @@ impl SourceHome {
         }
         let batch = stream.flight(seq).batch.clone();
         stream.dirty = true;
-        stream.trim();
+        let moved = stream.trim();
+        self.tell(&setup, &streams, moved);
         drop(streams);
         if !release.is_empty() {
             self.hand_out(&setup, &batch, Some(&release));
@@ -391,7 +394,15 @@ impl SourceHome {
             stream.ledger.settle(seq, branch, n);
         }
         stream.dirty = true;
-        stream.trim();
+        let moved = stream.trim();
+        self.tell(&setup, &streams, moved);
+    }
+
+    /// Tells how much is owed, for the lag and for who looks for a standstill.
+    fn tell(&self, setup: &Setup, streams: &[Stream], moved: bool) {
+        let unacked = streams.iter().map(|s| s.unacked).sum();
+        let oldest = streams.iter().filter_map(|s| s.in_flight.front()).map(|flight| flight.batch.received).min();
+        setup.counts.progress.unacked(unacked, oldest, moved, self.on.clock().mono());
     }
 
     /// Hands an entry to the store; its answer comes home when it is durable.
@@ -445,7 +456,12 @@ impl SourceHome {
                     Pick::These(list)
                 }
             };
-            let parcel = Parcel { batch: batch.clone(), pick, acks: Acks::new(self.answers.clone(), sink.slot) };
+            let mut parcel = Parcel { batch: batch.clone(), pick, acks: Acks::new(self.answers.clone(), sink.slot) };
+            if !sink.required {
+                // It may keep them long, and no credit bounds that: it must not keep the slab.
+                parcel.batch = Arc::new(batch.only(&parcel.numbers()));
+                parcel.pick = Pick::These((0..narrow(parcel.batch.len())).collect());
+            }
             if let Err(mut parcel) = sink.inbox.push(parcel) {
                 assert!(!sink.required, "the inbox of a required sink has room for all credits");
                 while let Some(oldest) = sink.inbox.try_pop() {
@@ -541,8 +557,10 @@ impl SourceHome {
         // What nobody required waits for goes out at once.
         let free: Vec<u32> = groups.iter_mut().filter(|g| g.first_pending == 0).flat_map(|g| std::mem::take(&mut g.held)).collect();
         stream.in_flight.push_back(InFlight { batch: batch.clone(), group_of, groups, open });
+        stream.unacked += len;
         stream.dirty = true;
-        stream.trim();
+        let moved = stream.trim();
+        self.tell(&setup, &streams, moved);
         drop(streams);
         for reject in rejected {
             self.reject(&setup, &batch, reject);
@@ -598,11 +616,14 @@ impl Stream {
         &mut self.in_flight[at]
     }
 
-    fn trim(&mut self) {
-        while self.in_flight.front().is_some_and(|flight| flight.open == 0) {
-            self.in_flight.pop_front();
+    /// Forgets the oldest batches as far as nothing is owed for them; true if there were any.
+    fn trim(&mut self) -> bool {
+        let before = self.first;
+        while let Some(flight) = self.in_flight.pop_front_if(|flight| flight.open == 0) {
+            self.unacked -= flight.batch.slab().bytes.len() as u64;
             self.first += 1;
         }
+        self.first > before
     }
 
     fn row(&self, setup: &Setup) -> Row {
@@ -677,6 +698,7 @@ impl Admit for SourceHome {
             in_flight: std::collections::VecDeque::new(),
             first: 0,
             start: from,
+            unacked: 0,
             segments,
             dirty: true,
             ended: false,
@@ -736,7 +758,7 @@ impl Admit for SourceHome {
     }
 
     fn lag(&self, bytes: u64) {
-        self.setup.borrow().counts.lag.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.setup.borrow().counts.progress.unread(bytes, self.on.clock().mono());
     }
 
     fn end(&self, stream: &str) {

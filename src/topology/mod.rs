@@ -6,9 +6,11 @@
 //! Start at [`Plan::build`].
 
 pub mod config;
+pub mod face;
 pub mod globals;
 pub mod handle;
 pub mod home;
+pub mod host;
 pub mod plan;
 pub mod run;
 

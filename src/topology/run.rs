@@ -18,12 +18,13 @@ use super::{
     Plan,
     handle::Desk,
     home::{Answers, BranchEnd, OutputEnd, Rows, Setup, SinkEnd, SourceHome, rfc3339},
+    host::{Body, Host, Place, Threads},
 };
 use crate::{
     batch::DraftPool,
     checkpoint::Checkpoint,
-    clock::{Clock, SystemClock},
-    io::{Engine, Io, LocalFuture, SlabPool, Watcher},
+    clock::SystemClock,
+    io::{Engine, Io, LocalFuture, Watcher},
     limits,
     metrics::{Board, Count, Metrics, Standing, State},
     ring::{Mailbox, Signal},
@@ -59,17 +60,30 @@ pub struct Needs {
     pub waiter: std::thread::Thread,
 }
 
+/// What the agent is wired from, whatever its bodies run on.
+pub struct Wiring {
+    pub plan: Arc<Plan>,
+    pub board: Board,
+    pub metrics: Metrics,
+    /// `None` keeps nothing: no checkpoint, no dead letter (measuring only).
+    pub store: Option<StoreHandle>,
+    pub rows: Rows,
+    /// Unparked when a source has ended by itself.
+    pub waiter: std::thread::Thread,
+}
+
 /// The running agent.
-pub struct Agent {
+pub struct Agent<H: Host = Threads> {
+    host: H,
     stop: Vec<Arc<Signal>>,
-    shards: Vec<crate::io::Running<bool>>,
-    others: Vec<crate::io::Running<()>>,
+    shards: Vec<H::Started>,
+    others: Vec<H::Started>,
     inboxes: Vec<Arc<Inbox>>,
     edge_stop: Arc<Signal>,
-    edge: Option<crate::io::Running<()>>,
+    edge: H::Started,
     store: Option<StoreHandle>,
     rows: Rows,
-    clock: SystemClock,
+    metrics: Metrics,
     instance: String,
     drain_for: Duration,
     /// Sources that have not ended by themselves.
@@ -91,6 +105,18 @@ impl Agent {
     /// [`RunError`]; what had been started ends with the process.
     pub fn start(needs: Needs, edge_tasks: Vec<EdgeTask>) -> Result<Self, RunError> {
         let Needs { plan, engine, cores, watcher, clock, board, metrics, store, rows, waiter } = needs;
+        let wiring = Wiring { plan, board, metrics, store, rows, waiter };
+        Self::start_on(Threads { engine, cores, watcher, clock }, wiring, edge_tasks)
+    }
+}
+
+impl<H: Host> Agent<H> {
+    /// Starts every body of the plan on `host`: one wiring for threads and for the simulator.
+    ///
+    /// # Errors
+    /// [`RunError`], as [`Agent::start`].
+    pub fn start_on(host: H, wiring: Wiring, edge_tasks: Vec<EdgeTask>) -> Result<Self, RunError> {
+        let Wiring { plan, board, metrics, store, rows, waiter } = wiring;
         let shards = plan.globals.cores.max(1);
         let mut others = Vec::new();
         let mut inboxes = Vec::new();
@@ -99,7 +125,7 @@ impl Agent {
         let shed = Count::default();
         metrics.register("shipper_shed_messages", "Messages that a sink which is not required lost", shed.clone());
         for sink in plan.sinks.iter().filter(|s| s.thread != Thread::Shard) {
-            let room = if sink.required { 2 * limits::CREDIT_BATCHES * plan.sources.len().max(1) } else { limits::OPTIONAL_INBOX_MESSAGES };
+            let room = if sink.required { 2 * limits::CREDIT_BATCHES * plan.sources.len().max(1) } else { limits::OPTIONAL_INBOX_PARCELS };
             let inbox = Mailbox::new(room);
             shared.push((sink.slot, inbox.clone()));
             inboxes.push(inbox.clone());
@@ -109,32 +135,60 @@ impl Agent {
             if sink.thread == Thread::Edge {
                 edge_sinks.push((build, inbox, standing));
             } else {
-                let setup = thread_setup(format!("out-{}", sink.name), None, false, &watcher, clock, 1);
-                others.push(crate::io::spawn(Engine::Pread, setup, move |io| Box::pin(run_sink(build, inbox, standing, io)))?);
+                let body: Body = Box::new(move |io| {
+                    Box::pin(async move {
+                        run_sink(build, inbox, standing, io).await;
+                        true
+                    })
+                });
+                others.push(host.start(Place::Own(sink.name.clone()), body)?);
             }
         }
         let edge_stop = Arc::new(Signal::default());
         let edge = {
             let (stop, rows, store, instance) = (edge_stop.clone(), rows.clone(), store.clone(), plan.globals.instance.clone());
-            let setup = thread_setup("edge".into(), None, true, &watcher, clock, 1);
-            crate::io::spawn(Engine::Pread, setup, move |io| {
+            let drain_for = plan.globals.drain_for;
+            let saved = metrics.clone();
+            let body: Body = Box::new(move |io| {
                 Box::pin(async move {
                     for task in edge_tasks {
                         let future = task(io.clone());
                         io.spawn("edge task", future);
                     }
+                    let mut ended = Vec::new();
                     for (build, inbox, standing) in edge_sinks {
-                        io.spawn("sink", Box::pin(run_sink(build, inbox, standing, io.clone())));
+                        let (on, done) = (io.clone(), Rc::new(Signal::default()));
+                        ended.push(done.clone());
+                        io.spawn(
+                            "sink",
+                            Box::pin(async move {
+                                run_sink(build, inbox, standing, on).await;
+                                done.raise();
+                            }),
+                        );
                     }
                     let every = Duration::from_millis(limits::CHECKPOINT_EVERY_MS);
                     loop {
                         tokio::select! {
-                            () = stop.wait() => return,
-                            () = io.sleep(every) => save(&rows, store.as_ref(), &instance, io.clock().now()),
+                            biased;
+                            () = stop.wait() => break,
+                            () = io.sleep(every) => save(&rows, store.as_ref(), &instance, io.clock().now(), &saved),
                         }
                     }
+                    // Inboxes are closed by now. What a sink has not sent at the deadline, it counts.
+                    let deadline = io.clock().mono() + crate::clock::nanos(drain_for);
+                    for done in ended {
+                        let left = deadline.saturating_sub(io.clock().mono());
+                        tokio::select! {
+                            biased;
+                            () = done.wait() => {}
+                            () = io.sleep(Duration::from_nanos(left)) => return false,
+                        }
+                    }
+                    true
                 })
-            })?
+            });
+            host.start(Place::Edge, body)?
         };
         let sources = Arc::new(AtomicUsize::new(plan.sources.len()));
         let mut running = Vec::new();
@@ -145,7 +199,6 @@ impl Agent {
             }
             let signal = Arc::new(Signal::default());
             stop.push(signal.clone());
-            let setup = thread_setup(format!("shard-{shard}"), cores.get(shard).copied(), false, &watcher, clock, limits::SLABS_PER_SHARD);
             let body = Shard {
                 number: shard,
                 plan: plan.clone(),
@@ -159,18 +212,19 @@ impl Agent {
                 sources: sources.clone(),
                 waiter: waiter.clone(),
             };
-            running.push(crate::io::spawn(engine, setup, move |io| Box::pin(body.run(io)))?);
+            running.push(host.start(Place::Shard(shard), Box::new(move |io| Box::pin(body.run(io))))?);
         }
         Ok(Self {
+            host,
             stop,
             shards: running,
             others,
             inboxes,
             edge_stop,
-            edge: Some(edge),
+            edge,
             store,
             rows,
-            clock,
+            metrics,
             instance: plan.globals.instance.clone(),
             drain_for: plan.globals.drain_for,
             sources,
@@ -188,27 +242,21 @@ impl Agent {
             signal.raise();
         }
         let mut clean = true;
-        for shard in std::mem::take(&mut self.shards) {
-            clean &= shard.join().unwrap_or(false);
+        for shard in &mut self.shards {
+            clean &= self.host.ended(shard, None).unwrap_or(false);
         }
         for inbox in &self.inboxes {
             inbox.close();
         }
-        let deadline = self.clock.mono() + crate::clock::nanos(self.drain_for);
-        for thread in std::mem::take(&mut self.others) {
-            while !thread.is_finished() && self.clock.mono() < deadline {
-                std::thread::park_timeout(Duration::from_millis(5));
-            }
-            if thread.is_finished() {
-                let _ = thread.join();
-            }
-        }
         self.edge_stop.raise();
-        if let Some(edge) = self.edge.take() {
-            let _ = edge.join();
+        let deadline = self.host.clock().mono() + crate::clock::nanos(self.drain_for);
+        for body in &mut self.others {
+            let left = deadline.saturating_sub(self.host.clock().mono());
+            self.host.ended(body, Some(Duration::from_nanos(left)));
         }
+        self.host.ended(&mut self.edge, None);
         self.rows.mark_changed();
-        save(&self.rows, self.store.as_ref(), &self.instance, self.clock.now());
+        save(&self.rows, self.store.as_ref(), &self.instance, self.host.clock().now(), &self.metrics);
         if let Some(store) = &self.store {
             store.close();
         }
@@ -216,15 +264,12 @@ impl Agent {
     }
 }
 
-fn thread_setup(name: String, core: Option<usize>, network: bool, watcher: &Watcher, clock: SystemClock, slabs: usize) -> crate::io::Setup {
-    crate::io::Setup { name, core, network, slabs: SlabPool::new(slabs), watcher: watcher.clone(), clock, cold: true }
-}
-
-fn save(rows: &Rows, store: Option<&StoreHandle>, instance: &str, now: u64) {
+fn save(rows: &Rows, store: Option<&StoreHandle>, instance: &str, now: u64, metrics: &Metrics) {
     let Some(store) = store else { return };
     let Some(changed) = rows.take_changed() else { return };
     let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), generation: 0, rows: changed };
-    if store.ask(Asked::save(checkpoint, Box::new(|_| {}))).is_err() {
+    let metrics = metrics.clone();
+    if store.ask(Asked::save(checkpoint, Box::new(move |_| metrics.saved(now)))).is_err() {
         rows.mark_changed();
     }
 }

@@ -191,14 +191,3 @@ fn yaml_is_read_by_the_name_of_the_file() {
     assert!(error.starts_with(&format!("config {} has 1 error\n", path.display())), "{error}");
     assert!(error.contains("line 3: sinks.out.inputs: no handler \"al\"; known: all; did you mean \"all\"?"), "{error}");
 }
-
-#[test]
-fn a_setting_that_is_not_heeded_is_told() {
-    let told = |text: &str| {
-        let tree = Node::parse_toml(&format!("{text}\n{GOOD}")).unwrap();
-        Plan::build(Config::read(tree, std::iter::empty(), &[], &Host::this())).unwrap().globals.unheeded()
-    };
-    assert_eq!(told(""), Vec::<String>::new());
-    let all = told("api.listen = '127.0.0.1:9600'\ndead_letter.path = '/elsewhere'\nlog.path = '/var/log/shipper'");
-    assert_eq!(all.iter().map(|t| t.split(':').next().unwrap()).collect::<Vec<_>>(), ["api.listen", "dead_letter.path", "log.path"]);
-}

@@ -8,12 +8,13 @@ use std::{
 };
 
 use shipper::{
+    api::Bound,
     clock::SystemClock,
     io::{Engine, Watcher, cores, disk::RealDisk},
     metrics::{Board, Metrics},
     store::{self, Options, Writer},
     topology::{
-        Config, Host, Plan,
+        Config, Host, Plan, face,
         home::Rows,
         run::{Agent, Needs},
     },
@@ -28,6 +29,11 @@ pub struct Started {
 
 /// Starts an agent on `config`, with its state in `dir`.
 pub fn start(config: &str, dir: &Path, engine: Engine) -> Started {
+    start_facing(config, dir, engine, None)
+}
+
+/// Starts an agent that answers on `bound`.
+pub fn start_facing(config: &str, dir: &Path, engine: Engine, bound: Option<Bound>) -> Started {
     let tree = shipper::register::Node::parse_toml(config).unwrap();
     let plan = Plan::build(Config::read(tree, std::iter::empty(), &[], &Host { name: "mgr-1".into(), embedded: None })).unwrap();
     let (writer, checkpoint) = Writer::open(Box::new(RealDisk::new()), dir, Options::default()).unwrap();
@@ -35,6 +41,7 @@ pub fn start(config: &str, dir: &Path, engine: Engine) -> Started {
     let metrics = Metrics::new(&board);
     let store = store::start(writer, clock, board.enter("store")).unwrap();
     let rows = Rows::new(checkpoint.map(|c| c.rows).unwrap_or_default());
+    let shown = bound.map(|bound| face::task(bound, face::face(&plan, engine, clock, board.clone(), metrics.clone(), Some(store.clone()))));
     let needs = Needs {
         plan: Arc::new(plan),
         engine,
@@ -47,7 +54,7 @@ pub fn start(config: &str, dir: &Path, engine: Engine) -> Started {
         rows,
         waiter: std::thread::current(),
     };
-    Started { agent: Agent::start(needs, Vec::new()).unwrap(), metrics, board }
+    Started { agent: Agent::start(needs, shown.into_iter().collect()).unwrap(), metrics, board }
 }
 
 /// Waits until `is` holds, and says `what` did not come about otherwise.

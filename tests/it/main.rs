@@ -2,13 +2,18 @@
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
 
 mod agent;
+mod api;
+mod cli_state;
 mod config_import;
 mod config_samples;
+mod demo;
 mod engines;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
 mod kafka_sink;
 mod many_files;
+mod own;
+mod sim;
 mod tidy;
 mod vectors_dfn;
 mod vectors_dfn_config;

@@ -51,7 +51,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("saphyr", &["src/register/", "src/cli/import/"]),
     ("toml", &["src/register/", "src/cli/import/"]),
     ("sd_notify", &["src/cli/"]),
-    ("tracing_subscriber", &["src/cli/"]),
+    ("tracing_subscriber", &["src/cli/log.rs"]),
     ("rustix", &["src/io/", "src/store/", "src/store.rs", "src/topology/", "src/cli/", "tools/", "src/sinks/", "src/net/"]),
 ];
 

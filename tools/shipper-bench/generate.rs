@@ -11,7 +11,7 @@ use std::{
 use anyhow::Context;
 use argh::FromArgs;
 use shipper::{
-    cli::manager::Manager,
+    cli::live::LiveWriter,
     clock::{Clock, SystemClock, nanos},
     synth::{Mix, Synth},
 };
@@ -140,29 +140,29 @@ impl Gen {
     #[allow(clippy::disallowed_methods, reason = "live alerts come in real time")]
     fn live(&self, dir: &Path) -> anyhow::Result<Figure> {
         let failed = || format!("cannot write below {}; check its permissions and space", dir.display());
-        let mut manager = Manager::open(dir, Synth::new(self.seed, self.mix), self.zone, self.rotate_bytes).with_context(failed)?;
+        let mut writer = LiveWriter::open(dir, Synth::new(self.seed, self.mix), self.zone, self.rotate_bytes).with_context(failed)?;
         let (begun, mut told, mut rotated) = (Instant::now(), Instant::now(), Instant::now());
         loop {
             // As many as the rate owes by now: sleeping too long is made up for, not lost.
             let owed = (begun.elapsed().as_secs_f64() * self.rate as f64) as u64;
-            while manager.alerts() < owed && !self.ends(manager.alerts(), manager.bytes()) {
-                manager.write().with_context(failed)?;
+            while writer.alerts() < owed && !self.ends(writer.alerts(), writer.bytes()) {
+                writer.write().with_context(failed)?;
             }
-            manager.tick().with_context(failed)?;
-            if self.span.is_some_and(|span| begun.elapsed() >= span) || self.ends(manager.alerts(), manager.bytes()) {
+            writer.tick().with_context(failed)?;
+            if self.span.is_some_and(|span| begun.elapsed() >= span) || self.ends(writer.alerts(), writer.bytes()) {
                 break;
             }
             if self.rotate_every.is_some_and(|every| rotated.elapsed() >= every) {
                 rotated = Instant::now();
-                manager.rotate().with_context(failed)?;
+                writer.rotate().with_context(failed)?;
             }
             if told.elapsed() >= Duration::from_secs(1) {
                 told = Instant::now();
-                eprintln!("{} alerts, {} bytes, writing {}", manager.alerts(), manager.bytes(), manager.path().display());
+                eprintln!("{} alerts, {} bytes, writing {}", writer.alerts(), writer.bytes(), writer.path().display());
             }
             thread::sleep(Duration::from_millis(2));
         }
-        manager.flush().with_context(failed)?;
-        Ok(Figure::new("gen", manager.alerts(), manager.bytes(), begun.elapsed()))
+        writer.flush().with_context(failed)?;
+        Ok(Figure::new("gen", writer.alerts(), writer.bytes(), begun.elapsed()))
     }
 }

@@ -292,6 +292,7 @@ impl Running {
                 return Err(SinkError::Broken { sink: self.name, what });
             }
             self.window.tell();
+            standing.holds(self.window.open() as u64);
             standing.set(self.standing());
             if more {
                 on.pause().await;

@@ -5,11 +5,16 @@
 //! is away, answers that are lost (a retry then adds nothing, a new producer's resend adds a
 //! repeat), passing and standing refusals.
 
-use std::{cell::RefCell, collections::VecDeque, rc::Rc, sync::Arc, time::Duration};
+use std::{
+    collections::VecDeque,
+    rc::Rc,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use crate::{
     batch::Message,
-    io::Executor,
+    io::{Executor, sim::Chance},
     metrics::State,
     net::kafka::{
         fates::{Failure, Fate},
@@ -60,20 +65,26 @@ impl Default for Weather {
 
 /// The cluster. Clones share it.
 #[derive(Clone)]
-pub struct Cluster(Rc<RefCell<Inner>>);
+pub struct Cluster(Arc<Mutex<Broker>>);
 
-struct Inner {
+struct Broker {
     weather: Weather,
-    changed: bool,
-    random: u64,
+    /// Raised by each change of the weather.
+    changes: u64,
+    chance: Chance,
     partitions: Vec<Vec<Accepted>>,
+    signals: Vec<Arc<Signal>>,
+}
+
+/// What one producer has sent and not yet told.
+#[derive(Default)]
+struct Line {
     queue: VecDeque<(Tag, Accepted)>,
     /// Messages at the queue's start that the broker has, whose answer was lost.
     known: usize,
     answers: VecDeque<Answer>,
     generation: u64,
     running: bool,
-    signal: Arc<Signal>,
 }
 
 enum Answer {
@@ -91,82 +102,85 @@ const BATCH_MAX: usize = 50;
 impl Cluster {
     /// A cluster with one topic of `partitions` partitions.
     pub fn new(seed: u64, partitions: usize) -> Self {
-        Self(Rc::new(RefCell::new(Inner {
+        Self(Arc::new(Mutex::new(Broker {
             weather: Weather::default(),
-            changed: false,
-            random: seed,
+            changes: 0,
+            chance: Chance::new(seed),
             partitions: vec![Vec::new(); partitions.max(1)],
-            queue: VecDeque::new(),
-            known: 0,
-            answers: VecDeque::new(),
-            generation: 0,
-            running: false,
-            signal: Arc::default(),
+            signals: Vec::new(),
         })))
     }
     /// Changes the weather.
     pub fn change(&self, change: impl FnOnce(&mut Weather)) {
-        let mut inner = self.0.borrow_mut();
-        change(&mut inner.weather);
-        inner.changed = true;
-        inner.signal.raise();
+        let mut broker = self.lock();
+        change(&mut broker.weather);
+        broker.changes += 1;
+        broker.signals.iter().for_each(|signal| signal.raise());
     }
     /// What the broker holds, by partition, in order.
     pub fn accepted(&self) -> Vec<Vec<Accepted>> {
-        self.0.borrow().partitions.clone()
+        self.lock().partitions.clone()
+    }
+    /// How many messages each partition holds.
+    pub fn ends(&self) -> Vec<usize> {
+        self.lock().partitions.iter().map(Vec::len).collect()
     }
     /// A producer of its topic.
     pub fn producer(&self, on: Rc<dyn Executor>) -> Simulated {
-        Simulated { cluster: self.clone(), on, signal: self.0.borrow().signal.clone(), open: false }
+        let signal = Arc::new(Signal::default());
+        self.lock().signals.push(signal.clone());
+        Simulated { cluster: self.clone(), on, signal, line: Arc::default(), seen: 0, open: false }
+    }
+    fn lock(&self) -> MutexGuard<'_, Broker> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Inner {
-    /// SplitMix64: enough chance for weather.
-    fn chance(&mut self, per_mille: u32) -> bool {
-        self.random = self.random.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % 1000 < u64::from(per_mille)
-    }
-
-    /// The broker sees the first batch of the queue.
-    fn step(&mut self) {
+impl Broker {
+    /// It sees the first batch of a producer's queue.
+    fn step(&mut self, line: &mut Line) {
         if !self.weather.up || self.weather.login.is_some() {
             return;
         }
-        let count = self.queue.len().min(BATCH_MAX);
-        if self.chance(self.weather.fatal) {
-            self.answers.push_back(Answer::Broken("simulated: the producer failed for good".into()));
+        let count = line.queue.len().min(BATCH_MAX);
+        if self.chance.of_thousand(self.weather.fatal) {
+            line.answers.push_back(Answer::Broken("simulated: the producer failed for good".into()));
             return;
         }
-        let fits = self.queue.iter().take(count).all(|(_, m)| m.payload.len() <= self.weather.message_bytes_max);
+        let fits = line.queue.iter().take(count).all(|(_, m)| m.payload.len() <= self.weather.message_bytes_max);
         let failure = match &self.weather.refusal {
-            _ if self.known > 0 => None,
+            _ if line.known > 0 => None,
             Some(failure) => Some(failure.clone()),
             None if !fits => Some(Failure { fate: Fate::Refused, text: "simulated: too large".into() }),
-            None => self.chance(self.weather.failures).then(|| Failure { fate: Fate::Retry, text: "simulated: busy".into() }),
+            None => self.chance.of_thousand(self.weather.failures).then(|| Failure { fate: Fate::Retry, text: "simulated: busy".into() }),
         };
         if let Some(failure) = failure {
-            let failed = self.queue.drain(..count).map(|(tag, _)| Answer::Failed(tag, failure.clone()));
-            self.answers.extend(failed);
+            let failed = line.queue.drain(..count).map(|(tag, _)| Answer::Failed(tag, failure.clone()));
+            line.answers.extend(failed);
             return;
         }
-        let count = if self.known > 0 { self.known } else { count };
-        if self.known == 0 {
-            for (_, message) in self.queue.iter().take(count) {
+        let count = if line.known > 0 { line.known } else { count };
+        if line.known == 0 {
+            for (_, message) in line.queue.iter().take(count) {
                 let sum = |bytes: &Vec<u8>| bytes.iter().fold(0_usize, |sum, byte| sum.wrapping_mul(31).wrapping_add(usize::from(*byte)));
                 let partition = message.key.as_ref().map_or(0, sum) % self.partitions.len();
                 self.partitions[partition].push(message.clone());
             }
-            if self.chance(self.weather.lost_answers) {
-                self.known = count;
+            if self.chance.of_thousand(self.weather.lost_answers) {
+                line.known = count;
                 return;
             }
         }
-        self.known = 0;
-        self.answers.push_back(Answer::Delivered(self.queue.drain(..count).map(|(tag, _)| tag).collect()));
+        line.known = 0;
+        line.answers.push_back(Answer::Delivered(line.queue.drain(..count).map(|(tag, _)| tag).collect()));
+    }
+
+    fn stands(&self) -> State {
+        match &self.weather {
+            Weather { login: Some(text), .. } => State::Holding(text.clone()),
+            Weather { up: false, .. } => State::Retrying("simulated: no broker answers".into()),
+            _ => State::Ready,
+        }
     }
 }
 
@@ -175,62 +189,57 @@ pub struct Simulated {
     cluster: Cluster,
     on: Rc<dyn Executor>,
     signal: Arc<Signal>,
+    line: Arc<Mutex<Line>>,
+    /// Changes of the weather that it has told.
+    seen: u64,
     open: bool,
+}
+
+fn lock(line: &Mutex<Line>) -> MutexGuard<'_, Line> {
+    line.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Simulated {
     /// The task that stands for the wire; ends when nothing is queued.
     fn wire(&self) {
-        let mut inner = self.cluster.0.borrow_mut();
-        if std::mem::replace(&mut inner.running, true) {
+        let mut held = lock(&self.line);
+        if std::mem::replace(&mut held.running, true) {
             return;
         }
-        let (cluster, on, signal, generation) = (self.cluster.clone(), self.on.clone(), self.signal.clone(), inner.generation);
-        drop(inner);
+        let (cluster, on, signal, line, generation) =
+            (self.cluster.clone(), self.on.clone(), self.signal.clone(), self.line.clone(), held.generation);
+        drop(held);
         self.on.spawn(
             "simulated kafka",
             Box::pin(async move {
                 loop {
-                    let latency = cluster.0.borrow().weather.latency;
+                    let latency = cluster.lock().weather.latency;
                     on.sleep(latency.max(Duration::from_micros(1))).await;
-                    let mut inner = cluster.0.borrow_mut();
-                    if inner.generation != generation {
+                    let mut line = lock(&line);
+                    if line.generation != generation {
                         return;
                     }
-                    inner.step();
-                    let done = inner.queue.is_empty();
-                    let told = !inner.answers.is_empty();
-                    if done {
-                        inner.running = false;
-                    }
-                    drop(inner);
-                    if told {
+                    cluster.lock().step(&mut line);
+                    line.running = !line.queue.is_empty();
+                    if !line.answers.is_empty() {
                         signal.raise();
                     }
-                    if done {
+                    if !line.running {
                         return;
                     }
                 }
             }),
         );
     }
-
-    fn stands(inner: &Inner) -> State {
-        match &inner.weather {
-            Weather { login: Some(text), .. } => State::Holding(text.clone()),
-            Weather { up: false, .. } => State::Retrying("simulated: no broker answers".into()),
-            _ => State::Ready,
-        }
-    }
 }
 
 impl Producer for Simulated {
     fn send(&mut self, message: &Message<'_>, tag: Tag) -> Result<(), SendError> {
-        let mut inner = self.cluster.0.borrow_mut();
-        if !self.open || inner.queue.len() >= QUEUE_MAX {
+        let mut line = lock(&self.line);
+        if !self.open || line.queue.len() >= QUEUE_MAX {
             return Err(SendError::Full);
         }
-        inner.queue.push_back((
+        line.queue.push_back((
             tag,
             Accepted {
                 key: message.key.map(<[u8]>::to_vec),
@@ -239,14 +248,14 @@ impl Producer for Simulated {
                 time_ms: message.time_ms,
             },
         ));
-        drop(inner);
+        drop(line);
         self.wire();
         Ok(())
     }
 
     fn poll(&mut self, take: &mut dyn FnMut(Event<'_>)) {
         loop {
-            let answer = self.cluster.0.borrow_mut().answers.pop_front();
+            let answer = lock(&self.line).answers.pop_front();
             match answer {
                 Some(Answer::Delivered(tags)) => take(Event::Delivered(&tags)),
                 Some(Answer::Failed(tag, failure)) => take(Event::Failed(tag, failure)),
@@ -255,10 +264,11 @@ impl Producer for Simulated {
                 None => break,
             }
         }
-        let mut inner = self.cluster.0.borrow_mut();
-        if self.open && std::mem::take(&mut inner.changed) {
-            let state = Self::stands(&inner);
-            drop(inner);
+        let (changes, state) = {
+            let broker = self.cluster.lock();
+            (broker.changes, broker.stands())
+        };
+        if self.open && std::mem::replace(&mut self.seen, changes) != changes {
             take(Event::Client(state));
         }
     }
@@ -269,31 +279,30 @@ impl Producer for Simulated {
 
     fn renew(&mut self) -> Result<(), String> {
         self.purge();
-        let mut inner = self.cluster.0.borrow_mut();
-        if let Some(what) = &inner.weather.files {
+        let broker = self.cluster.lock();
+        if let Some(what) = &broker.weather.files {
             return Err(what.clone());
         }
-        let state = Self::stands(&inner);
-        inner.answers.push_back(Answer::Stands(state));
+        lock(&self.line).answers.push_back(Answer::Stands(broker.stands()));
         self.open = true;
         self.signal.raise();
         Ok(())
     }
 
     fn is_stale(&mut self) -> bool {
-        self.cluster.0.borrow().weather.login.is_none()
+        self.cluster.lock().weather.login.is_none()
     }
 
     fn in_flight(&self) -> usize {
-        self.cluster.0.borrow().queue.len()
+        lock(&self.line).queue.len()
     }
 
     fn purge(&mut self) {
-        let mut inner = self.cluster.0.borrow_mut();
-        inner.generation += 1;
-        inner.queue.clear();
-        inner.answers.clear();
-        (inner.known, inner.running) = (0, false);
+        let mut line = lock(&self.line);
+        line.generation += 1;
+        line.queue.clear();
+        line.answers.clear();
+        (line.known, line.running) = (0, false);
         self.open = false;
     }
 }

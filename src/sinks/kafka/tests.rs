@@ -1,15 +1,10 @@
 //! The sink on a simulated cluster and a machine with virtual time: every answer, any weather.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::Cell,
     collections::BTreeMap,
-    pin::Pin,
     rc::Rc,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering::SeqCst},
-    },
-    task::{Context, Poll, Wake, Waker},
+    sync::{Arc, Mutex},
     time::Duration,
 };
 
@@ -19,8 +14,7 @@ use super::{
 };
 use crate::{
     batch::{Batch, Draft, Place},
-    clock::Clock,
-    io::{Executor, LocalFuture, Slab},
+    io::{Executor, Slab, sim::Machine},
     metrics::{Board, State},
     net::kafka::{
         fates::{Failure, Fate},
@@ -29,90 +23,6 @@ use crate::{
     position::{Origin, Position},
     sinks::{Acks, Home, Inbox, Parcel, Pick, Settle, Settled, Sink},
 };
-
-/// A machine with virtual time: tasks run until none can, then the clock goes to the next timer.
-#[derive(Default)]
-struct Machine {
-    now: Rc<Cell<u64>>,
-    tasks: RefCell<Vec<LocalFuture<'static, ()>>>,
-    timers: Rc<RefCell<Vec<(u64, Waker)>>>,
-}
-
-#[derive(Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, SeqCst);
-    }
-}
-
-impl Clock for Machine {
-    fn now(&self) -> u64 {
-        self.now.get()
-    }
-    fn mono(&self) -> u64 {
-        self.now.get()
-    }
-}
-
-impl Executor for Machine {
-    fn clock(&self) -> &dyn Clock {
-        self
-    }
-    fn spawn(&self, _: &'static str, task: LocalFuture<'static, ()>) {
-        self.tasks.borrow_mut().push(task);
-    }
-    fn sleep(&self, span: Duration) -> LocalFuture<'static, ()> {
-        let (now, timers) = (self.now.clone(), self.timers.clone());
-        let until = now.get() + crate::clock::nanos(span);
-        Box::pin(std::future::poll_fn(move |cx| {
-            if now.get() >= until {
-                return Poll::Ready(());
-            }
-            timers.borrow_mut().push((until, cx.waker().clone()));
-            Poll::Pending
-        }))
-    }
-    fn pause(&self) -> LocalFuture<'static, ()> {
-        Box::pin(async {})
-    }
-}
-
-impl Machine {
-    /// Runs until `done`, at most until `until` nanoseconds.
-    fn run(&self, until: u64, done: impl Fn() -> bool) -> bool {
-        let flag = Arc::new(Flag::default());
-        let waker = Waker::from(flag.clone());
-        let mut cx = Context::from_waker(&waker);
-        let mut tasks: Vec<Pin<Box<dyn Future<Output = ()>>>> = Vec::new();
-        flag.0.store(true, SeqCst);
-        loop {
-            tasks.append(&mut self.tasks.borrow_mut());
-            if flag.0.swap(false, SeqCst) {
-                tasks.retain_mut(|task| task.as_mut().poll(&mut cx).is_pending());
-                if !self.tasks.borrow().is_empty() {
-                    flag.0.store(true, SeqCst);
-                }
-                continue;
-            }
-            let next = self.timers.borrow().iter().map(|t| t.0).min();
-            let over = done() || next.is_none_or(|next| next > until);
-            if over {
-                self.tasks.borrow_mut().append(&mut tasks);
-                return done();
-            }
-            self.now.set(next.expect("checked"));
-            let now = self.now.get();
-            self.timers.borrow_mut().retain(|(at, waker)| {
-                if *at <= now {
-                    waker.wake_by_ref();
-                }
-                *at > now
-            });
-        }
-    }
-}
 
 #[derive(Default)]
 struct Answers(Mutex<Vec<Settle>>);
@@ -167,7 +77,7 @@ struct Bench {
 
 impl Bench {
     fn new(seed: u64, change: impl FnOnce(&mut Weather)) -> Self {
-        let machine: Rc<Machine> = Rc::default();
+        let machine = Rc::new(Machine::new(seed, 0));
         let cluster = Cluster::new(seed, 2);
         cluster.change(change);
         let port = cluster.producer(machine.clone());
@@ -191,9 +101,7 @@ impl Bench {
         assert!(self.inbox.push(Parcel { batch: Arc::new(batch), pick: Pick::Outputs(1), acks }).is_ok(), "room in the inbox");
     }
     fn run_for(&self, span: Duration) {
-        let until = self.machine.now.get() + crate::clock::nanos(span);
-        self.machine.spawn("tick", self.machine.sleep(span));
-        self.machine.run(until, || false);
+        self.machine.run_for(span);
     }
     fn finish(&self) {
         self.inbox.close();

@@ -340,7 +340,24 @@ impl Follow {
         let rung = Some(rung_crc(&open.window));
         let at = At::File { origin: open.origin.clone(), segment: open.segment, incarnation: open.incarnation, offset };
         let received = self.io.clock().now();
-        self.admit.chunk(&self.stream, Chunk { slab, at, kind, received, own: false, rung }).await;
+        let mut admitted = self.admit.chunk(&self.stream, Chunk { slab, at, kind, received, own: false, rung });
+        tokio::select! {
+            biased;
+            () = &mut admitted => return,
+            () = std::future::ready(()) => {}
+        }
+        // While nothing is admitted the file grows on, and so does the lag that is told.
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut admitted => return,
+                () = self.io.sleep(Duration::from_millis(limits::SAFETY_POLL_MS)) => {
+                    if let Ok(now) = open.file.stat() {
+                        self.admit.lag(now.size.saturating_sub(open.offset));
+                    }
+                }
+            }
+        }
     }
 
     /// A part line at the end of a finished file: a lost tail.

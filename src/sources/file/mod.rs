@@ -84,6 +84,9 @@ impl Spec for Settings {
     fn build(&self, name: &str, _instance: &str) -> Box<dyn Source> {
         Box::new(Running { name: name.to_owned(), settings: self.clone() })
     }
+    fn paths(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
 }
 
 struct Running {

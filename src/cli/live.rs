@@ -1,4 +1,5 @@
-//! A Wazuh manager that writes synthetic alerts into a folder, live: the demo and the benchmark.
+//! Synthetic alerts written below a folder as a Wazuh manager writes them, live: for the demo and
+//! the benchmark.
 
 use std::{io, path::Path};
 
@@ -13,9 +14,9 @@ use crate::{
     },
 };
 
-/// The manager. Rotates at midnight of its zone, and where it is told to.
+/// The writer. Rotates at midnight of its zone, and where it is told to.
 #[derive(Debug)]
-pub struct Manager {
+pub struct LiveWriter {
     synth: Synth,
     writer: Writer,
     clock: SystemClock,
@@ -28,8 +29,8 @@ pub struct Manager {
     parts: u32,
 }
 
-impl Manager {
-    /// A manager that begins to write below `dir`, the folder of `alerts.json`.
+impl LiveWriter {
+    /// A writer that begins to write below `dir`, the folder of `alerts.json`.
     ///
     /// - `zone`: minutes east of UTC.
     /// - `rotate_bytes`: a new part at this size; never where `None`.

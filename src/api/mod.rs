@@ -1,0 +1,249 @@
+//! The HTTP face: figures, health and a page, on a loopback address or a unix socket.
+//!
+//! It only shows. A request is answered from what the agent keeps anyway, on the edge thread, in
+//! well under a millisecond; nothing here waits for a shard, a sink or the disk. A client that is
+//! slow, silent or talkative loses its own connection and nothing else: one request a connection,
+//! [`API_REQUEST_MS`](crate::limits::API_REQUEST_MS) for all of it.
+//!
+//! Refuses to know a config, and to change anything. Start at [`serve`].
+
+mod figures;
+mod health;
+mod listen;
+mod page;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::State as Of,
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
+    middleware::map_response,
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use serde_json::{Value, json};
+
+pub use health::{Component, Health, Status, Stream};
+pub use listen::{BindError, Bound, Listen};
+
+use crate::{
+    clock::{Clock, SystemClock},
+    metrics::{Behind, Board, BranchCounts, Metrics},
+    store::StoreHandle,
+};
+
+/// What the face shows.
+pub struct Face {
+    pub instance: String,
+    /// `uring` or `pread`.
+    pub engine: String,
+    /// Sources and sinks of the plan, in its order.
+    pub parts: Vec<Part>,
+    /// After how long without a move a source counts as stalled; zero is never.
+    pub stall_after: Duration,
+    pub board: Board,
+    pub metrics: Metrics,
+    /// The clock of the homes, begun with the agent.
+    pub clock: SystemClock,
+    /// `None` where nothing is kept.
+    pub store: Option<StoreHandle>,
+    /// Bytes at which the dead letter is full.
+    pub dead_letter_bytes_max: u64,
+}
+
+/// A component of the plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// As on the board: `sinks.dfn_cert`.
+    pub name: String,
+    pub kind: &'static str,
+    /// Whether records wait for it.
+    pub required: bool,
+}
+
+/// Every route, as an unknown path is told.
+const ROUTES: [&str; 5] = ["/", "/metrics", "/health", "/health/live", "/health/ready"];
+
+const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The version of this build.
+pub const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// Answers requests until it is dropped.
+pub async fn serve(bound: Bound, face: Face) {
+    let address = bound.address().to_owned();
+    match bound.open() {
+        Ok(listener) => {
+            tracing::info!(address, "api listens");
+            // The listener retries by itself, so this ends with the thread.
+            let _ = axum::serve(listener, router(face)).await;
+        }
+        Err(error) => tracing::error!(address, %error, "api cannot listen; figures are in the log only"),
+    }
+}
+
+struct Shown {
+    face: Face,
+    process: figures::Process,
+}
+
+/// One look at everything.
+struct Look {
+    health: Health,
+    branches: Vec<(String, String, BranchCounts)>,
+    uptime: Duration,
+    checkpoint_age: Option<Duration>,
+    dead_letter_bytes: u64,
+}
+
+impl Shown {
+    fn look(&self) -> Look {
+        let face = &self.face;
+        let (now, mono) = (face.clock.now(), face.clock.mono());
+        let behind: Vec<(String, Behind)> = face.metrics.sources(now, mono).into_iter().map(|(name, _, behind)| (name, behind)).collect();
+        Look {
+            health: Health::of(&face.parts, &face.board.standings(), &behind, face.stall_after),
+            branches: face.metrics.branches(),
+            uptime: Duration::from_nanos(mono),
+            checkpoint_age: face.metrics.saved_at().map(|at| Duration::from_nanos(now.saturating_sub(at))),
+            dead_letter_bytes: face.store.as_ref().map_or(0, StoreHandle::dead_letter_bytes),
+        }
+    }
+}
+
+fn router(face: Face) -> Router {
+    let process = figures::Process::new(&face);
+    Router::new()
+        .route("/", get(page))
+        .route("/metrics", get(metrics))
+        .route("/health", get(health))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .fallback(unknown)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(map_response(finish))
+        .with_state(Arc::new(Shown { face, process }))
+}
+
+/// One request a connection, and nothing of it is kept by anybody.
+async fn finish(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
+
+async fn metrics(Of(shown): Of<Arc<Shown>>, asked: HeaderMap) -> Response {
+    let face = &shown.face;
+    let (now, mono) = (face.clock.now(), face.clock.mono());
+    face.metrics.refresh(now, mono);
+    shown.process.refresh(face, mono);
+    ([(header::CONTENT_TYPE, content_type(&asked))], face.metrics.text()).into_response()
+}
+
+/// The older text form reads ours too (its comments differ), so who asks for that alone gets its name.
+fn content_type(asked: &HeaderMap) -> &'static str {
+    let accept = asked.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    if accept.contains("text/plain") && !accept.contains("openmetrics") { PLAIN_METRICS } else { OPENMETRICS }
+}
+
+async fn health(Of(shown): Of<Arc<Shown>>) -> Response {
+    let look = shown.look();
+    let face = &shown.face;
+    let components: Vec<Value> = look
+        .health
+        .components
+        .iter()
+        .map(|c| json!({"name": c.name, "kind": c.kind, "required": c.required, "state": c.state.word(), "text": c.state.to_string()}))
+        .collect();
+    let streams: Vec<Value> = look
+        .health
+        .streams
+        .iter()
+        .map(|s| {
+            json!({
+                "source": s.source,
+                "lag_bytes": s.behind.lag(),
+                "unread_bytes": s.behind.unread,
+                "unacked_bytes": s.behind.unacked,
+                "lag_seconds": s.behind.age.as_secs_f64(),
+                "still_seconds": s.behind.still.as_secs_f64(),
+                "stalled": s.stalled,
+            })
+        })
+        .collect();
+    let body = json!({
+        "status": look.health.status.word(),
+        "reasons": look.health.reasons,
+        "version": VERSION,
+        "instance": face.instance,
+        "engine": face.engine,
+        "uptime_seconds": look.uptime.as_secs_f64(),
+        "components": components,
+        "streams": streams,
+        "checkpoint_age_seconds": look.checkpoint_age.map(|age| age.as_secs_f64()),
+        "dead_letter": {"bytes": look.dead_letter_bytes, "max_bytes": face.dead_letter_bytes_max},
+    });
+    answer(if look.health.status == Status::Failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &body)
+}
+
+/// That this is answered says it: the edge turns. It asks nobody, so an outage restarts nothing.
+async fn live(Of(shown): Of<Arc<Shown>>) -> Response {
+    answer(StatusCode::OK, &json!({"status": "live", "uptime_seconds": Duration::from_nanos(shown.face.clock.mono()).as_secs_f64()}))
+}
+
+async fn ready(Of(shown): Of<Arc<Shown>>) -> Response {
+    let unready = shown.look().health.unready;
+    let code = if unready.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let waiting: Vec<Value> =
+        unready.iter().map(|c| json!({"name": c.name, "state": c.state.word(), "text": c.state.to_string()})).collect();
+    answer(code, &json!({"status": if unready.is_empty() { "ready" } else { "not ready" }, "waiting_for": waiting}))
+}
+
+async fn page(Of(shown): Of<Arc<Shown>>) -> Response {
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"),
+    ];
+    (headers, page::page(&shown.face, &shown.look())).into_response()
+}
+
+async fn unknown(uri: Uri) -> Response {
+    answer(StatusCode::NOT_FOUND, &json!({"error": format!("no route {:?}", uri.path()), "routes": ROUTES}))
+}
+
+async fn not_allowed(method: Method) -> Response {
+    let body = json!({"error": format!("{method} is not allowed; this face only shows, ask with GET"), "routes": ROUTES});
+    let mut response = answer(StatusCode::METHOD_NOT_ALLOWED, &body);
+    response.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    response
+}
+
+fn answer(code: StatusCode, body: &Value) -> Response {
+    (code, [(header::CONTENT_TYPE, "application/json")], format!("{body:#}\n")).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_asks_for_the_older_form_alone_gets_its_name() {
+        let cases = [
+            (None, OPENMETRICS),
+            (Some("*/*"), OPENMETRICS),
+            (Some("text/plain;version=0.0.4"), PLAIN_METRICS),
+            (Some("application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5"), OPENMETRICS),
+        ];
+        for (accept, expected) in cases {
+            let mut headers = HeaderMap::new();
+            if let Some(accept) = accept {
+                headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            }
+            assert_eq!(content_type(&headers), expected, "{accept:?}");
+        }
+    }
+}

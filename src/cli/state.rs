@@ -1,0 +1,328 @@
+//! `shipper state`: what is saved of the watermarks, read beside a running agent or after one.
+
+use std::{
+    io::{self, Write},
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context;
+use argh::FromArgs;
+use serde_json::{Map, Value, json};
+
+use super::{DEFAULT_CONFIG, UNAVAILABLE, plain};
+use crate::{
+    checkpoint::{self, Checkpoint, CheckpointError, Chosen, Slot},
+    clock::{Clock, SystemClock},
+    io::{Disk, disk::RealDisk},
+    position::Position,
+    sources::{StreamName, address},
+    topology::{Config, Host},
+};
+
+/// Look at what the agent has saved of how far it is.
+#[derive(FromArgs, Debug)]
+#[argh(subcommand, name = "state", example = "shipper state show", example = "shipper state show --json")]
+pub struct State {
+    #[argh(subcommand)]
+    what: What,
+}
+
+#[derive(FromArgs, Debug)]
+#[argh(subcommand)]
+enum What {
+    Show(Show),
+}
+
+/// Show the checkpoint: where each branch of each stream goes on. Takes no lock, so it may be asked while an agent runs.
+#[derive(FromArgs, Debug)]
+#[argh(
+    subcommand,
+    name = "show",
+    example = "shipper state show",
+    example = "shipper state show --dir /var/lib/shipper",
+    example = "shipper state show --json | jq -r '.positions[].address'",
+    note = "Ends with 0, also where nothing is saved yet, and with 69 where a checkpoint or its folder cannot be read."
+)]
+pub struct Show {
+    /// config file that names the state folder (default /etc/shipper/shipper.toml)
+    #[argh(option)]
+    config: Option<PathBuf>,
+    /// state folder; no config is read then
+    #[argh(option)]
+    dir: Option<PathBuf>,
+    /// one JSON object
+    #[argh(switch)]
+    json: bool,
+}
+
+/// Where the state lies.
+pub struct Place {
+    pub dir: PathBuf,
+    /// Names of the config's sources, where one was read.
+    pub sources: Option<Vec<String>>,
+}
+
+impl Place {
+    /// By `--dir`, else by the config. A config with wrong settings still names its state folder.
+    ///
+    /// # Errors
+    /// If the config cannot be read at all.
+    pub fn find(config: Option<&Path>, dir: Option<&Path>) -> anyhow::Result<Self> {
+        if let Some(dir) = dir {
+            return Ok(Self { dir: dir.to_owned(), sources: None });
+        }
+        let path = config.unwrap_or(Path::new(DEFAULT_CONFIG));
+        let config =
+            Config::load(Some(path), std::env::vars(), &[], &Host::this()).context("cannot tell where the state is; name it with --dir")?;
+        if !config.errors.is_empty() {
+            eprintln!("shipper: config {} has errors, `shipper check` tells them; its state folder is taken as read", path.display());
+        }
+        Ok(Self { dir: config.globals.state_dir, sources: Some(config.sources.into_iter().map(|source| source.name).collect()) })
+    }
+}
+
+/// One of the two files.
+struct Held {
+    slot: Slot,
+    read: Result<Option<Checkpoint>, String>,
+}
+
+/// Both files, and which of them counts.
+struct Saved {
+    files: Vec<Held>,
+    chosen: Result<Option<Chosen>, String>,
+}
+
+impl Saved {
+    /// Reads both files of a state folder; takes no lock and changes nothing.
+    fn read(disk: &dyn Disk, dir: &Path) -> Self {
+        let mut saved = Self::look(disk, dir);
+        // A save between the two reads may make them look unlike a pair; it is no pair twice only
+        // if it is none.
+        for _ in 0..3 {
+            if saved.chosen.is_ok() {
+                break;
+            }
+            saved = Self::look(disk, dir);
+        }
+        saved
+    }
+
+    fn look(disk: &dyn Disk, dir: &Path) -> Self {
+        let bytes = |slot: Slot| {
+            let path = dir.join(slot.file_name());
+            match disk.read(&path) {
+                Ok(bytes) => Ok(Some(bytes)),
+                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(e) => Err(format!("cannot read {}: {e}; ask as the agent's user, or as root", path.display())),
+            }
+        };
+        let (a, b) = (bytes(Slot::A), bytes(Slot::B));
+        let decoded = |slot: Slot, bytes: &Result<Option<Vec<u8>>, String>| match bytes {
+            Ok(Some(bytes)) => checkpoint::decode(&dir.join(slot.file_name()), bytes).map(Some).map_err(|e: CheckpointError| e.to_string()),
+            Ok(None) => Ok(None),
+            Err(e) => Err(e.clone()),
+        };
+        let files = vec![Held { slot: Slot::A, read: decoded(Slot::A, &a) }, Held { slot: Slot::B, read: decoded(Slot::B, &b) }];
+        let chosen = match (a, b) {
+            (Ok(a), Ok(b)) => checkpoint::choose(dir, a.as_deref(), b.as_deref()).map_err(|e| e.to_string()),
+            (Err(e), _) | (_, Err(e)) => Err(e),
+        };
+        Self { files, chosen }
+    }
+
+    /// The one that counts; where none does, the newest that can be read, for a person to judge.
+    fn best(&self) -> Option<&Checkpoint> {
+        match &self.chosen {
+            Ok(chosen) => chosen.as_ref().map(|chosen| &chosen.checkpoint),
+            Err(_) => self.files.iter().filter_map(|held| held.read.as_ref().ok()?.as_ref()).max_by_key(|c| c.generation),
+        }
+    }
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// If neither config nor folder can be found, or standard output fails.
+pub fn run(args: &State) -> anyhow::Result<ExitCode> {
+    let What::Show(args) = &args.what;
+    let place = Place::find(args.config.as_deref(), args.dir.as_deref())?;
+    let disk = RealDisk::new();
+    if let Err(e) = disk.list(&place.dir) {
+        let dir = place.dir.display();
+        let what = match e.kind() {
+            io::ErrorKind::NotFound => format!("there is no state folder {dir}: no agent has run with it; name another with --dir"),
+            _ => format!("cannot read state folder {dir}: {e}; ask as the agent's user, or as root"),
+        };
+        if args.json {
+            let told = json!({"state_dir": dir.to_string(), "status": "unreadable", "error": what, "positions": [], "segments": []});
+            super::tell(&format!("{told:#}\n"))?;
+        }
+        eprintln!("shipper: {what}");
+        return Ok(ExitCode::from(UNAVAILABLE));
+    }
+    let saved = Saved::read(&disk, &place.dir);
+    let now = SystemClock::new().now();
+    let text = if args.json { format!("{:#}\n", object(&place, &saved, now)) } else { table(&place, &saved, now) };
+    super::tell(&text)?;
+    match &saved.chosen {
+        Ok(_) => Ok(ExitCode::SUCCESS),
+        Err(what) => {
+            eprintln!("shipper: {what}");
+            Ok(ExitCode::from(UNAVAILABLE))
+        }
+    }
+}
+
+/// Seconds since a checkpoint was saved; `None` if it does not say when, or the clock says later.
+fn age_seconds(saved_at: &str, now: u64) -> Option<f64> {
+    let at = saved_at.parse::<jiff::Timestamp>().ok()?;
+    let at = u64::try_from(at.as_nanosecond()).ok()?;
+    Some(now.checked_sub(at)? as f64 / 1e9)
+}
+
+fn is_orphan(place: &Place, source: &str) -> Option<bool> {
+    place.sources.as_ref().map(|names| names.iter().all(|name| name != source))
+}
+
+fn object(place: &Place, saved: &Saved, now: u64) -> Value {
+    let (status, error) = match &saved.chosen {
+        Ok(Some(_)) => ("saved", None),
+        Ok(None) => ("missing", None),
+        Err(what) => ("unreadable", Some(what)),
+    };
+    let counts = saved.chosen.as_ref().ok().and_then(|chosen| chosen.as_ref().map(|chosen| chosen.slot));
+    let files: Vec<Value> = saved
+        .files
+        .iter()
+        .map(|held| {
+            let mut file = json!({"file": held.slot.file_name(), "counts": counts == Some(held.slot)});
+            match &held.read {
+                Ok(Some(c)) => {
+                    file["status"] = "whole".into();
+                    file["generation"] = c.generation.into();
+                    file["saved_at"] = c.saved_at.as_str().into();
+                    file["instance"] = c.instance.as_str().into();
+                }
+                Ok(None) => file["status"] = "missing".into(),
+                Err(what) => {
+                    file["status"] = "unreadable".into();
+                    file["error"] = what.as_str().into();
+                }
+            }
+            file
+        })
+        .collect();
+    let mut all = json!({
+        "state_dir": place.dir.display().to_string(),
+        "status": status,
+        "error": error,
+        "checkpoint": counts.map(Slot::file_name),
+        "files": files,
+        "positions": [],
+        "segments": [],
+    });
+    let Some(best) = saved.best() else { return all };
+    all["instance"] = best.instance.as_str().into();
+    all["generation"] = best.generation.into();
+    all["saved_at"] = best.saved_at.as_str().into();
+    all["age_seconds"] = age_seconds(&best.saved_at, now).into();
+    let mut positions = Vec::new();
+    let mut segments = Vec::new();
+    for row in &best.rows {
+        let name = StreamName { instance: &best.instance, source: &row.source, stream: &row.stream };
+        let common = json!({"source": row.source, "stream": row.stream, "kind": row.kind, "orphan": is_orphan(place, &row.source)});
+        for branch in &row.branches {
+            let mut entry = place_of(&branch.position);
+            entry.extend(common.as_object().cloned().unwrap_or_default());
+            entry.insert("branch".into(), branch.branch.as_str().into());
+            entry.insert("address".into(), address(&row.kind, &name, &branch.position).into());
+            positions.push(Value::Object(entry));
+        }
+        for segment in &row.segments {
+            segments.push(json!({
+                "source": row.source,
+                "stream": row.stream,
+                "segment": segment.segment,
+                "incarnation": segment.incarnation,
+                "path": segment.path,
+                "device": segment.device,
+                "inode": segment.inode,
+                "finished": segment.finished,
+                "rungs": segment.rungs.len(),
+            }));
+        }
+    }
+    all["positions"] = positions.into();
+    all["segments"] = segments.into();
+    all
+}
+
+/// The fields of a place, by its kind.
+fn place_of(position: &Position) -> Map<String, Value> {
+    let fields = match position {
+        Position::File { segment, incarnation, offset } => json!({"segment": segment, "incarnation": incarnation, "offset": offset}),
+        Position::Kafka { partition, offset, epoch } => json!({"partition": partition, "offset": offset, "epoch": epoch}),
+        Position::Redis { ms, seq } => json!({"ms": ms, "seq": seq}),
+        Position::Cursor(cursor) => json!({"cursor": String::from_utf8_lossy(cursor)}),
+        Position::Count(n) => json!({"count": n}),
+    };
+    fields.as_object().cloned().unwrap_or_default()
+}
+
+fn table(place: &Place, saved: &Saved, now: u64) -> String {
+    let mut text = Vec::new();
+    // Writing into memory cannot fail.
+    let _ = write_table(&mut text, place, saved, now);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn write_table(out: &mut Vec<u8>, place: &Place, saved: &Saved, now: u64) -> io::Result<()> {
+    let counts = saved.chosen.as_ref().ok().and_then(|chosen| chosen.as_ref().map(|chosen| chosen.slot));
+    writeln!(out, "state in {}", place.dir.display())?;
+    for held in &saved.files {
+        let name = held.slot.file_name();
+        match &held.read {
+            Ok(Some(c)) => {
+                let age = age_seconds(&c.saved_at, now).map_or(String::new(), |age| format!(" ({age:.0} s ago)"));
+                let mark = if counts == Some(held.slot) { "counts: " } else { "" };
+                writeln!(out, "  {name}  {mark}generation {}, saved {}{age}", c.generation, plain(&c.saved_at))?;
+            }
+            Ok(None) => writeln!(out, "  {name}  missing")?,
+            Err(_) => writeln!(out, "  {name}  unreadable")?,
+        }
+    }
+    let Some(best) = saved.best() else {
+        if saved.chosen.is_ok() {
+            writeln!(out, "no checkpoint: the agent has not saved one yet, and its next start is a first one")?;
+        }
+        return Ok(());
+    };
+    if saved.chosen.is_err() {
+        writeln!(out, "no checkpoint counts; what the newest readable one says:")?;
+    }
+    writeln!(out, "instance {}", plain(&best.instance))?;
+    for row in &best.rows {
+        let orphan = if is_orphan(place, &row.source) == Some(true) { "  ORPHAN: the config has no such source" } else { "" };
+        writeln!(out, "\n{} ({}), stream {}{orphan}", plain(&row.source), plain(&row.kind), plain(&row.stream))?;
+        let name = StreamName { instance: &best.instance, source: &row.source, stream: &row.stream };
+        let width = row.branches.iter().map(|branch| branch.branch.len()).max().unwrap_or(0);
+        for branch in &row.branches {
+            writeln!(out, "  acked by {:width$}  below {}", plain(&branch.branch), plain(&address(&row.kind, &name, &branch.position)))?;
+        }
+        for segment in &row.segments {
+            let life = if segment.incarnation == 0 { String::new() } else { format!(", incarnation {}", segment.incarnation) };
+            let finished = if segment.finished { ", finished" } else { "" };
+            writeln!(
+                out,
+                "  file {} (segment {}{life}, inode {}, {} rungs{finished})",
+                plain(&segment.path),
+                segment.segment,
+                segment.inode,
+                segment.rungs.len()
+            )?;
+        }
+    }
+    Ok(())
+}

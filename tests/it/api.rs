@@ -1,0 +1,292 @@
+//! The HTTP face of a real agent, asked over real sockets.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{ErrorKind, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::{fs::PermissionsExt, net::UnixStream},
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
+};
+
+use serde_json::Value;
+use shipper::{
+    api::{Bound, Listen},
+    io::Engine,
+    metrics::State,
+};
+
+use crate::agent::{Started, start_facing, until};
+
+/// What came back.
+struct Reply {
+    code: u16,
+    head: String,
+    body: String,
+}
+
+impl Reply {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| {
+            let (found, value) = line.split_once(':')?;
+            found.eq_ignore_ascii_case(name).then_some(value.trim())
+        })
+    }
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|e| panic!("{e}: {}", self.body))
+    }
+}
+
+fn exchange(mut stream: impl Read + Write, request: &str) -> Reply {
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    let code = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap_or_else(|| panic!("{head}"));
+    Reply { code, head: head.to_owned(), body: body.to_owned() }
+}
+
+fn ask(address: SocketAddr, method: &str, path: &str) -> Reply {
+    exchange(TcpStream::connect(address).unwrap(), &format!("{method} {path} HTTP/1.1\r\nHost: here\r\n\r\n"))
+}
+
+fn get(address: SocketAddr, path: &str) -> Reply {
+    ask(address, "GET", path)
+}
+
+fn config(file: &Path, out: &Path, more: &str) -> String {
+    format!(
+        "{more}\n[sources.alerts]\nkind = \"wazuh\"\npath = {:?}\nstart_at = \"beginning\"\n[handlers.all]\nkind = \"forward\"\ninputs = [\"alerts\"]\n[sinks.out]\nkind = \"file\"\ninputs = [\"all\"]\npath = {:?}\n",
+        file.display().to_string(),
+        out.display().to_string()
+    )
+}
+
+fn start(config: &str, dir: &Path) -> (Started, SocketAddr) {
+    let bound = Bound::bind(&Listen::Tcp(([127, 0, 0, 1], 0).into())).unwrap();
+    let address = bound.address().parse().unwrap();
+    (start_facing(config, &dir.join("state"), Engine::Pread, Some(bound)), address)
+}
+
+fn line(n: u64) -> String {
+    format!("{{\"timestamp\":\"2026-03-14T06:25:12.001+0100\",\"rule\":{{\"level\":3,\"id\":\"5501\"}},\"id\":\"{n}\"}}\n")
+}
+
+/// Samples by name and labels, comments left out.
+fn samples(text: &str) -> BTreeMap<String, f64> {
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ')?;
+        Some((name.to_owned(), value.parse().ok()?))
+    };
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(sample).collect()
+}
+
+/// The sum of a counter over all its labels but these.
+fn sum(samples: &BTreeMap<String, f64>, name: &str, labels: &str) -> f64 {
+    samples.iter().filter(|(found, _)| found.starts_with(&format!("{name}{{")) && found.contains(labels)).map(|(_, value)| value).sum()
+}
+
+#[test]
+fn the_figures_add_up_and_the_health_is_fine() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, out) = (dir.path().join("alerts.json"), dir.path().join("out.json"));
+    let whole: String = (0..500).map(line).chain(["{\"timestamp\":\"cut in the mid\n".to_owned()]).collect();
+    fs::write(&file, &whole).unwrap();
+    let (started, address) = start(&config(&file, &out, ""), dir.path());
+    let counts = started.metrics.branch("alerts", "all");
+    until("everything is acked and saved", || {
+        counts.read.get() == whole.len() as u64
+            && counts.in_flight.get() == 0
+            && get(address, "/health").json()["checkpoint_age_seconds"].is_f64()
+    });
+
+    let reply = get(address, "/metrics");
+    assert_eq!((reply.code, reply.header("content-type")), (200, Some("application/openmetrics-text; version=1.0.0; charset=utf-8")));
+    assert!(reply.body.ends_with("# EOF\n"));
+    let found = samples(&reply.body);
+    let at = "source=\"alerts\",branch=\"all\"";
+    let told: Vec<f64> =
+        ["read", "shipped", "dropped", "dead_letter"].iter().map(|n| sum(&found, &format!("shipper_{n}_bytes_total"), at)).collect();
+    let in_flight = sum(&found, "shipper_in_flight_bytes", at);
+    assert_eq!(told[0], whole.len() as f64);
+    assert_eq!(told[0], told[1] + told[2] + told[3] + in_flight, "read = shipped + dropped + dead letter + in flight: {told:?}");
+    assert!(told[3] > 0.0, "the broken line is a dead letter");
+    let version = env!("CARGO_PKG_VERSION");
+    for (sample, is) in [
+        ("shipper_read_records_total{source=\"alerts\"}", Some(501.0)),
+        ("shipper_lag_bytes{source=\"alerts\"}", Some(0.0)),
+        ("shipper_component_state{component=\"sources.alerts\",state=\"ready\"}", Some(1.0)),
+        ("shipper_component_state{component=\"sinks.out\",state=\"holding\"}", Some(0.0)),
+        (&format!("shipper_build_info{{version=\"{version}\"}}"), Some(1.0)),
+        ("shipper_agent_info{instance=\"mgr-1\",engine=\"pread\"}", Some(1.0)),
+        ("shipper_checkpoint_age_seconds", None),
+        ("shipper_dead_letter_stored_bytes", None),
+        ("shipper_dead_letter_limit_bytes", Some(f64::from(1 << 30))),
+        ("shipper_uptime_seconds", None),
+        ("process_cpu_seconds_total", None),
+        ("process_resident_memory_bytes", None),
+        ("process_start_time_seconds", None),
+        ("process_open_fds", None),
+    ] {
+        let value = *found.get(sample).unwrap_or_else(|| panic!("{sample} is not in\n{}", reply.body));
+        assert!(is.map_or(value > 0.0, |is| value == is), "{sample} is {value}");
+    }
+
+    let health = get(address, "/health");
+    let told = health.json();
+    assert_eq!((health.code, health.header("content-type")), (200, Some("application/json")));
+    assert_eq!(told["status"], "ok", "{told}");
+    let names: Vec<_> = told["components"].as_array().unwrap().iter().map(|c| format!("{} {}", c["name"], c["state"])).collect();
+    assert_eq!(names, ["\"sources.alerts\" \"ready\"", "\"sinks.out\" \"ready\"", "\"store\" \"ready\""]);
+    assert_eq!((&told["streams"][0]["source"], &told["streams"][0]["lag_bytes"]), (&"alerts".into(), &0.into()));
+    assert!(told["dead_letter"]["bytes"].as_u64().unwrap() > 0);
+    assert_eq!(get(address, "/health/live").code, 200);
+    assert_eq!(get(address, "/health/ready").code, 200);
+    assert!(started.agent.drain());
+    assert_eq!(TcpStream::connect(address).unwrap_err().kind(), ErrorKind::ConnectionRefused, "a drained agent answers no more");
+}
+
+#[test]
+fn a_sink_that_holds_fails_health_and_readiness_and_not_liveness() {
+    let dir = tempfile::tempdir().unwrap();
+    let (started, address) = start(&config(&dir.path().join("absent.json"), &dir.path().join("out.json"), ""), dir.path());
+    until("the sink is open", || started.board.standings().contains(&("sinks.out".into(), State::Ready)));
+    until("the file is waited for", || get(address, "/health/ready").body.contains("is not there"));
+    let unready = get(address, "/health/ready");
+    assert_eq!((unready.code, &unready.json()["waiting_for"][0]["name"]), (503, &"sources.alerts".into()));
+    assert_eq!((get(address, "/health").code, get(address, "/health").json()["status"].clone()), (200, "degraded".into()));
+
+    fs::write(dir.path().join("absent.json"), line(0)).unwrap();
+    until("the source is open", || get(address, "/health/ready").code == 200);
+    // As a further instance of it, on another shard, would say.
+    let instance = started.board.enter("sinks.out");
+    instance.set(State::Holding("<script>alert(1)</script> & \"not authorised\"".into()));
+    let (health, ready) = (get(address, "/health"), get(address, "/health/ready"));
+    assert_eq!((health.code, ready.code, get(address, "/health/live").code), (503, 503, 200));
+    assert_eq!(health.json()["status"], "failing");
+    assert!(health.json()["reasons"][0].as_str().unwrap().starts_with("sinks.out is holding: <script>"), "{}", health.body);
+    assert_eq!(ready.json()["waiting_for"][0]["name"], "sinks.out");
+
+    let page = get(address, "/");
+    assert_eq!((page.code, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(page.header("content-security-policy").is_some_and(|policy| policy.starts_with("default-src 'none'")), "{}", page.head);
+    assert!(!page.body.contains("<script"), "{}", page.body);
+    assert!(page.body.contains("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &quot;not authorised&quot;"), "{}", page.body);
+    for fetched in ["src=", "url(", "@import", "<link"] {
+        assert!(!page.body.contains(fetched), "the page fetches something: {fetched}");
+    }
+    instance.set(State::Ready);
+    assert_eq!((get(address, "/health").code, get(address, "/health/ready").code), (200, 200));
+    started.agent.drain();
+}
+
+#[test]
+fn a_source_that_gets_nothing_acked_is_stalled_until_it_moves() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, out) = (dir.path().join("alerts.json"), dir.path().join("later/out.json"));
+    fs::write(&file, line(0)).unwrap();
+    let (started, address) = start(&config(&file, &out, "[health]\nstall_after = \"1s\""), dir.path());
+    until("the source is stalled", || get(address, "/health").json()["streams"][0]["stalled"] == true);
+    let health = get(address, "/health");
+    assert_eq!(health.code, 503);
+    let told = health.json();
+    assert!(told["reasons"].to_string().contains("sources.alerts is stalled"), "{told}");
+    assert_eq!(told["streams"][0]["unacked_bytes"], line(0).len());
+    assert!(get(address, "/").body.contains("stalled"));
+    let lag = samples(&get(address, "/metrics").body)["shipper_lag_seconds{source=\"alerts\"}"];
+    assert!(lag >= 1.0, "{lag}");
+
+    fs::create_dir(dir.path().join("later")).unwrap();
+    until("it moves again", || get(address, "/health").code == 200);
+    assert_eq!(get(address, "/health").json()["streams"][0]["lag_bytes"], 0);
+    assert!(started.agent.drain());
+}
+
+#[test]
+fn what_is_not_there_and_what_is_not_allowed_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let (started, address) = start(&config(&dir.path().join("a.json"), &dir.path().join("out.json"), ""), dir.path());
+    let unknown = get(address, "/nothing%3Cb%3E?x=1");
+    assert_eq!((unknown.code, unknown.header("content-type")), (404, Some("application/json")));
+    assert_eq!(unknown.json()["routes"], serde_json::json!(["/", "/metrics", "/health", "/health/live", "/health/ready"]));
+    for (method, path) in [("POST", "/"), ("DELETE", "/metrics"), ("PUT", "/health")] {
+        let refused = ask(address, method, path);
+        assert_eq!((refused.code, refused.header("allow")), (405, Some("GET, HEAD")), "{method} {path}");
+        assert!(refused.json()["error"].as_str().unwrap().starts_with(method));
+    }
+    let head = ask(address, "HEAD", "/metrics");
+    assert_eq!((head.code, head.body.as_str(), head.header("connection")), (200, "", Some("close")));
+
+    // Longer than any request: the connection ends, the next one is served.
+    let mut long = TcpStream::connect(address).unwrap();
+    let _ = write!(long, "GET /{} HTTP/1.1\r\n", "x".repeat(64 << 10));
+    let mut rest = Vec::new();
+    let _ = long.read_to_end(&mut rest);
+    assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
+    // Silent ones take no more than their own place.
+    let silent: Vec<_> = (0..8).map(|_| TcpStream::connect(address).unwrap()).collect();
+    assert_eq!(get(address, "/health/live").code, 200);
+    drop(silent);
+    started.agent.drain();
+}
+
+#[test]
+fn a_unix_socket_is_served_and_removed_and_a_place_that_is_taken_refuses_the_start() {
+    let dir = tempfile::tempdir().unwrap();
+    let settings = dir.path().join("shipper.toml");
+    let socket = dir.path().join("api.sock");
+    let written = |listen: &str, state: &str| {
+        let globals = format!("[state]\ndir = {:?}\n[api]\nlisten = {listen:?}", dir.path().join(state).display().to_string());
+        fs::write(&settings, config(&dir.path().join("alerts.json"), &dir.path().join("out.json"), &globals)).unwrap();
+    };
+    let agent =
+        || Command::new(env!("CARGO_BIN_EXE_shipper")).args(["run", "--config"]).arg(&settings).stderr(Stdio::piped()).spawn().unwrap();
+    written(&format!("unix:{}", socket.display()), "one");
+    let mut first = agent();
+    let live = || UnixStream::connect(&socket).is_ok();
+    until("the socket is served", live);
+    let reply = exchange(UnixStream::connect(&socket).unwrap(), "GET /health/live HTTP/1.0\r\n\r\n");
+    assert_eq!((reply.code, &reply.json()["status"]), (200, &"live".into()));
+    assert_eq!(fs::metadata(&socket).unwrap().permissions().mode() & 0o777, 0o660);
+
+    written(&format!("unix:{}", socket.display()), "two");
+    let second = agent().wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(69), "{told}");
+    assert!(told.contains("another process does; stop it"), "{told}");
+    assert!(live(), "the first is still there");
+
+    Command::new("kill").arg("-TERM").arg(first.id().to_string()).status().unwrap();
+    assert!(first.wait().unwrap().success());
+    assert!(!socket.exists(), "a stopped agent takes its socket away");
+
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    written(&taken.local_addr().unwrap().to_string(), "three");
+    let third = agent().wait_with_output().unwrap();
+    assert_eq!(third.status.code(), Some(69), "{}", String::from_utf8_lossy(&third.stderr));
+
+    // A killed agent leaves its socket; the next one replaces it.
+    written(&format!("unix:{}", socket.display()), "one");
+    let mut killed = agent();
+    until("the socket is served", live);
+    killed.kill().unwrap();
+    killed.wait().unwrap();
+    assert!(socket.exists());
+    let mut again = agent();
+    until("the socket is served again", live);
+    again.kill().unwrap();
+    again.wait().unwrap();
+}
+
+#[test]
+fn a_connection_that_says_nothing_ends_by_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let (started, address) = start(&config(&dir.path().join("a.json"), &dir.path().join("out.json"), ""), dir.path());
+    let mut silent = TcpStream::connect(address).unwrap();
+    silent.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    silent.write_all(b"GET / HT").unwrap();
+    assert_eq!(silent.read(&mut [0; 16]).unwrap_or(0), 0, "it is closed without an answer");
+    started.agent.drain();
+}

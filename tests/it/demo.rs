@@ -1,0 +1,60 @@
+//! `shipper demo`: the main job from a live file to a broker and back, on both engines.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn demo(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_shipper")).arg("demo").args(args).output().unwrap()
+}
+
+#[track_caller]
+fn sums(args: &[&str]) -> Value {
+    let done = demo(args);
+    let text = String::from_utf8_lossy(&done.stdout);
+    assert!(done.status.success(), "{}: {text}{}", done.status, String::from_utf8_lossy(&done.stderr));
+    serde_json::from_str(&text).unwrap()
+}
+
+fn engines() -> Vec<&'static str> {
+    if shipper::io::choose(shipper::io::Asked::Uring).is_ok() {
+        return vec!["pread", "uring"];
+    }
+    eprintln!("skipped on uring: this kernel refuses io_uring");
+    vec!["pread"]
+}
+
+#[test]
+fn live_alerts_are_found_in_the_topic_over_a_rotation_and_the_sums_add_up() {
+    for engine in engines() {
+        let sums = sums(&["--for", "3s", "--rate", "3000", "--json", "--engine", engine]);
+        assert_eq!(sums["adds_up"], true, "{sums}");
+        assert_eq!(sums["written_parts"], 2, "{sums}");
+        assert!(sums["found_messages"].as_u64().unwrap() > 100, "{sums}");
+    }
+}
+
+#[test]
+fn a_file_of_broken_and_whole_lines_is_shipped_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("alerts.json");
+    let made = Command::new(env!("CARGO_BIN_EXE_shipper-bench"))
+        .args(["gen", "--count", "5000", "--mix", "fail2ban", "--out"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let mut text = std::fs::read(&file).unwrap();
+    text.extend_from_slice(b"{\"timestamp\":\"2026-03-14T06:\n");
+    std::fs::write(&file, &text).unwrap();
+    let sums = sums(&["--file", &file.display().to_string(), "--json", "--engine", "pread"]);
+    assert_eq!((&sums["found_messages"], &sums["dead_letter_bytes"]), (&5000.into(), &29.into()), "{sums}");
+}
+
+#[test]
+fn a_broker_that_is_not_there_and_a_system_that_is_unknown_are_told() {
+    let done = demo(&["--brokers", "127.0.0.1:9", "--for", "1s"]);
+    assert_eq!(done.status.code(), Some(69));
+    assert!(String::from_utf8_lossy(&done.stderr).contains("--brokers"));
+    assert_eq!(demo(&["--system", "none"]).status.code(), Some(64));
+}
