@@ -6,7 +6,9 @@
 pub mod check;
 pub mod dead_letter;
 pub mod demo;
+pub mod flights;
 pub mod import;
+pub mod inside;
 pub mod list;
 pub mod live;
 pub mod log;
