@@ -13,6 +13,7 @@ mod kafka;
 mod kafka_sink;
 mod many_files;
 mod own;
+mod pages;
 mod sim;
 mod tidy;
 mod vectors_dfn;
