@@ -6,8 +6,8 @@
 pub mod check;
 pub mod dead_letter;
 pub mod demo;
-pub mod flights;
 pub mod doctor;
+pub mod flights;
 pub mod import;
 pub mod inside;
 pub mod list;

@@ -118,6 +118,12 @@ pub trait Admit {
     fn lag(&self, bytes: u64);
     /// Counts bytes that vanished unread.
     fn missed(&self, bytes: u64);
+    /// Says that a stream has ended for good: once nothing is owed for it, its row leaves the
+    /// checkpoint. A stream that was never opened is forgotten at once. An admission without a
+    /// checkpoint has nothing to forget.
+    fn end(&self, stream: &str) {
+        let _ = stream;
+    }
 }
 
 /// Whole frames of one stream, on their way in.
