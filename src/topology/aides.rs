@@ -37,7 +37,7 @@ pub struct Errand {
 /// The shards of one agent, as helpers. Clones are the same.
 #[derive(Clone)]
 pub struct Aides {
-    shards: Arc<[(Arc<Mailbox<Errand>>, Signal)]>,
+    shards: Arc<[(Arc<Mailbox<Box<Errand>>>, Signal)]>,
     /// Homes that may still have errands out.
     homes: Arc<AtomicUsize>,
 }
@@ -58,7 +58,7 @@ impl Aides {
     ///
     /// # Errors
     /// The errand, if none is.
-    pub fn give(&self, own: usize, errand: Errand) -> Result<(), Errand> {
+    pub fn give(&self, own: usize, errand: Box<Errand>) -> Result<(), Box<Errand>> {
         let others = self.shards.iter().enumerate().filter(|(shard, _)| *shard != own);
         match others.map(|(_, (errands, _))| errands).min_by_key(|errands| errands.len()) {
             Some(errands) => errands.push(errand),
@@ -72,7 +72,7 @@ impl Aides {
     pub async fn serve(self, shard: usize, on: Rc<dyn Executor>, desk: impl Fn(usize) -> Desk) {
         let mut desks = BTreeMap::new();
         while let Some(errand) = self.shards[shard].0.pop().await {
-            let Errand { source, chunk, from, reply } = errand;
+            let Errand { source, chunk, from, reply } = *errand;
             reply(desks.entry(source).or_insert_with(|| desk(source)).ready(chunk, &from));
             on.pause().await;
         }

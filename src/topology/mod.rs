@@ -12,6 +12,7 @@ pub mod globals;
 pub mod handle;
 pub mod home;
 pub mod host;
+mod order;
 pub mod plan;
 pub mod rows;
 pub mod run;
