@@ -30,6 +30,8 @@ pub struct Trouble {
     pub full: bool,
     /// Of a thousand calls that write or sync, how many fail.
     pub errors: u32,
+    /// Of a thousand calls that only look, how many fail.
+    pub looks: u32,
 }
 
 /// A file: what every reader sees, and what would be left after a power loss.
@@ -236,6 +238,10 @@ impl Files {
     /// True if a file lost its last name while nobody had it open: its bytes are gone.
     pub fn is_lost(&self, identity: usize) -> bool {
         self.lock().inodes[identity].lost
+    }
+    /// True while an agent has a file open.
+    pub fn is_open(&self, identity: usize) -> bool {
+        self.lock().inodes[identity].handles > 0
     }
     /// True while a file has a name.
     pub fn is_named(&self, identity: usize) -> bool {
