@@ -6,6 +6,7 @@
 pub mod check;
 pub mod dead_letter;
 pub mod demo;
+pub mod doctor;
 pub mod flights;
 pub mod import;
 pub mod inside;
@@ -73,6 +74,7 @@ enum Command {
     Demo(demo::Demo),
     List(list::List),
     Import(import::Import),
+    Doctor(doctor::Doctor),
     State(state::State),
     DeadLetter(dead_letter::DeadLetter),
 }
@@ -104,6 +106,7 @@ pub fn main() -> ExitCode {
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Import(args)) => import::run(args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::State(args)) => state::run(&args),
         Some(Command::DeadLetter(args)) => dead_letter::run(&args),
     };

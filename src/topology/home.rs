@@ -107,6 +107,10 @@ impl Rows {
             table.changed = true;
         }
     }
+    fn remove(&self, source: &str, stream: &str) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.changed |= table.rows.remove(&(source.to_owned(), stream.to_owned())).is_some();
+    }
     /// The rows of one source.
     pub fn of(&self, source: &str) -> Vec<Row> {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -185,6 +189,8 @@ struct Stream {
     unacked: u64,
     segments: Vec<(SegmentRow, Ladder)>,
     dirty: bool,
+    /// Nothing more will come; it leaves once nothing is owed.
+    ended: bool,
 }
 
 struct InFlight {
@@ -626,8 +632,14 @@ impl SourceHome {
         let setup = self.setup.borrow();
         for stream in self.streams.borrow_mut().iter_mut().filter(|s| s.dirty) {
             stream.dirty = false;
-            stream.forget();
-            setup.rows.put(Row { drained: self.drained.get(), ..stream.row(&setup) });
+            if stream.ended && stream.in_flight.is_empty() {
+                setup.rows.remove(&setup.source, &stream.name);
+                stream.name.clear();
+                stream.ended = false;
+            } else if !stream.name.is_empty() {
+                stream.forget();
+                setup.rows.put(Row { drained: self.drained.get(), ..stream.row(&setup) });
+            }
         }
     }
 }
@@ -721,7 +733,7 @@ impl Admit for SourceHome {
                 (row, ladder)
             })
             .collect();
-        streams.push(Stream {
+        let stream = Stream {
             name: stream.to_owned(),
             ledger: Ledger::new(from.clone()),
             in_flight: std::collections::VecDeque::new(),
@@ -730,7 +742,13 @@ impl Admit for SourceHome {
             unacked: 0,
             segments,
             dirty: true,
-        });
+            ended: false,
+        };
+        // The place of a stream that has ended is free: nothing in flight names it any more.
+        match streams.iter_mut().find(|s| s.name.is_empty()) {
+            Some(place) => *place = stream,
+            None => streams.push(stream),
+        }
         drop(streams);
         drop(setup);
         self.publish();
@@ -778,8 +796,9 @@ impl Admit for SourceHome {
             let number = self.streams.borrow().iter().position(|s| s.name == stream).expect("a stream is opened before its first chunk");
             loop {
                 let (bytes, batches) = {
+                    // All streams of the source: the sinks' inboxes have room for one source's credits.
                     let streams = self.streams.borrow();
-                    (streams[number].ledger.bytes(), streams[number].in_flight.len())
+                    streams.iter().fold((0, 0), |(bytes, batches), s| (bytes + s.ledger.bytes(), batches + s.in_flight.len()))
                 };
                 let wanted = chunk.slab.bytes.len().max(limits::SLAB_BYTES) as u64;
                 if batches < limits::CREDIT_BATCHES && (bytes == 0 || bytes + wanted <= limits::CREDIT_BYTES) {
@@ -804,6 +823,19 @@ impl Admit for SourceHome {
 
     fn lag(&self, bytes: u64) {
         self.setup.borrow().counts.progress.unread(bytes, self.on.clock().mono());
+    }
+
+    fn end(&self, stream: &str) {
+        let mut streams = self.streams.borrow_mut();
+        match streams.iter_mut().find(|s| s.name == stream) {
+            Some(open) => (open.ended, open.dirty) = (true, true),
+            None => {
+                let setup = self.setup.borrow();
+                setup.rows.remove(&setup.source, stream);
+            }
+        }
+        drop(streams);
+        self.publish();
     }
 
     fn missed(&self, bytes: u64) {

@@ -189,7 +189,7 @@ impl<H: Host> Agent<H> {
             });
             host.start(Place::Edge, body)?
         };
-        let sources = Arc::new(AtomicUsize::new(plan.sources.len()));
+        let sources = Arc::new(AtomicUsize::new((0..plan.sources.len()).filter(|index| plan.keeps_running(*index)).count()));
         let mut running = Vec::new();
         let mut stop = Vec::new();
         for shard in 0..shards {
@@ -329,12 +329,13 @@ impl Shard {
             let running = source.spec.build(&source.name, &self.plan.globals.instance);
             let finished = Rc::new(Signal::default());
             let (left, waiter, ended) = (self.sources.clone(), self.waiter.clone(), finished.clone());
+            let counts = usize::from(self.plan.keeps_running(index));
             let source = run_source(running, io.clone(), home.clone(), standing);
             io.spawn(
                 "source",
                 Box::pin(async move {
                     source.await;
-                    left.fetch_sub(1, Ordering::AcqRel);
+                    left.fetch_sub(counts, Ordering::AcqRel);
                     ended.raise();
                     waiter.unpark();
                 }),

@@ -48,8 +48,9 @@ pub struct Follow {
     io: Rc<dyn Io>,
     admit: Rc<dyn Admit>,
     standing: Standing,
-    path: PathBuf,
-    stream: String,
+    /// The name; of several files it may change.
+    pub(super) path: PathBuf,
+    pub(super) stream: String,
     siblings: Box<dyn Siblings>,
     start_at: StartAt,
     /// What the checkpoint held at the start.
@@ -57,17 +58,17 @@ pub struct Follow {
 }
 
 /// The file that is being read.
-struct Open {
-    file: Rc<dyn File>,
-    stat: Stat,
-    path: PathBuf,
+pub(super) struct Open {
+    pub(super) file: Rc<dyn File>,
+    pub(super) stat: Stat,
+    pub(super) path: PathBuf,
     /// Its number in positions; grows with each file.
     segment: u32,
     /// Its dated number, where it is known.
     dated: Option<u32>,
     incarnation: u16,
     /// Of the next byte to be read, the part line included.
-    offset: u64,
+    pub(super) offset: u64,
     /// Part line, read and not yet whole; it ends at `offset`.
     part: Vec<u8>,
     /// The last bytes before the part line, for rungs and for the look back.
@@ -80,7 +81,7 @@ struct Open {
 
 /// What is to be opened when nothing is.
 #[derive(Clone, Copy, Debug)]
-enum Next {
+pub(super) enum Next {
     /// What the name is.
     Named,
     /// The first file that is not yet known; `None`: there was none.
@@ -90,7 +91,7 @@ enum Next {
 }
 
 /// Why a file is not read on.
-enum ReadError {
+pub(super) enum ReadError {
     /// What lies before the place is not what was read there.
     Restarted,
     Io(io::Error),
@@ -103,7 +104,7 @@ impl From<io::Error> for ReadError {
 }
 
 /// What a look at the end of the file found.
-enum Look {
+pub(super) enum Look {
     /// It may grow.
     Wait,
     /// The name is away.
@@ -188,7 +189,7 @@ impl Follow {
     }
 
     /// The file was cut or written over: a new life of it begins at its start.
-    async fn restart(&self, open: &mut Open) {
+    pub(super) async fn restart(&self, open: &mut Open) {
         self.lose_part(open).await;
         tracing::warn!(path = %open.path.display(), read_to = open.offset, "file was cut or written over; reading it from its start");
         open.incarnation = open.incarnation.saturating_add(1);
@@ -215,25 +216,29 @@ impl Follow {
 
     /// The first start of all.
     async fn begin(&self) -> (Option<Open>, Next) {
-        let mut open = match self.open(&self.path, None).await {
-            Ok(open) => open,
+        match self.open(&self.path, None).await {
+            Ok(open) => (Some(self.begin_in(open).await), Next::Named),
             // What appears later is new from its first file on, however often it is swapped first.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                return (None, Next::NewerThan(self.siblings.files(&*self.io).last().map(|(segment, _)| *segment)));
+                (None, Next::NewerThan(self.siblings.files(&*self.io).last().map(|(segment, _)| *segment)))
             }
-            Err(_) => return (None, Next::Named),
-        };
+            Err(_) => (None, Next::Named),
+        }
+    }
+
+    /// Goes to where a first start begins.
+    pub(super) async fn begin_in(&self, mut open: Open) -> Open {
         if self.start_at == StartAt::End {
             let size = open.file.stat().map(|s| s.size).unwrap_or(0);
             open.offset = self.last_line_end(&*open.file, size).await;
             open.window = self.before(&*open.file, open.offset).await;
         }
-        (Some(open), Next::Named)
+        open
     }
 
     /// Makes the stream known; its start is saved before its first bytes, so that a first run that
     /// is killed does not begin elsewhere the next time.
-    async fn announce(&self, open: &Open) {
+    pub(super) async fn announce(&self, open: &Open) {
         self.admit.open(&self.stream, position(open));
         self.describe(open);
         self.admit.saved().await;
@@ -244,7 +249,7 @@ impl Follow {
     }
 
     /// Opens `path`; its segment is its dated name's, or the one after `last`.
-    async fn open(&self, path: &Path, last: Option<u32>) -> io::Result<Open> {
+    pub(super) async fn open(&self, path: &Path, last: Option<u32>) -> io::Result<Open> {
         let file = self.io.open(path)?;
         let stat = file.stat()?;
         if !stat.is_file {
@@ -334,9 +339,18 @@ impl Follow {
 
     /// Reads what is there now, whole frames only.
     async fn read_to_end(&self, open: &mut Open) -> Result<(), ReadError> {
+        self.read_some(open, u64::MAX).await.map(|_| ())
+    }
+
+    /// Reads what is there now, and about `most` bytes of it; true if the end was reached.
+    pub(super) async fn read_some(&self, open: &mut Open, most: u64) -> Result<bool, ReadError> {
+        let from = open.offset;
         loop {
             if self.admit.is_closed() {
-                return Ok(());
+                return Ok(true);
+            }
+            if open.offset - from >= most {
+                return Ok(false);
             }
             let size = open.file.stat()?.size;
             let behind = size.saturating_sub(open.offset);
@@ -348,7 +362,7 @@ impl Follow {
             let (slab, read) = open.file.read_at(open.offset, want, behind > limits::COLD_BACKLOG_BYTES, slab).await;
             let n = read?;
             if n == 0 {
-                return Ok(());
+                return Ok(true);
             }
             // Looked at after the read: whatever was read is of the life that is proven here.
             self.prove(open).await?;
@@ -410,7 +424,7 @@ impl Follow {
     }
 
     /// A part line at the end of a finished file: a lost tail.
-    async fn lose_part(&self, open: &mut Open) {
+    pub(super) async fn lose_part(&self, open: &mut Open) {
         if open.part.is_empty() {
             return;
         }
@@ -420,7 +434,7 @@ impl Follow {
     }
 
     /// What the name and the file say now that its end is reached.
-    async fn look(&self, open: &mut Open) -> Look {
+    pub(super) async fn look(&self, open: &mut Open) -> Look {
         let Ok(now) = open.file.stat() else { return Look::Wait };
         if now.size < open.offset {
             return Look::Restarted;
@@ -518,7 +532,7 @@ impl Follow {
     }
 
     /// Why the name cannot be followed now, for the person who is paged.
-    fn not_open(&self, e: &io::Error) -> String {
+    pub(super) fn not_open(&self, e: &io::Error) -> String {
         let path = self.path.display();
         match e.kind() {
             io::ErrorKind::NotFound => format!("{path} is not there; waiting for it"),
@@ -528,7 +542,7 @@ impl Follow {
     }
 
     /// Finds the file that the checkpoint speaks of, and the place in it.
-    async fn resume(&self, row: &Row) -> (Option<Open>, Next) {
+    pub(super) async fn resume(&self, row: &Row) -> (Option<Open>, Next) {
         let Some(Position::File { segment, incarnation, offset }) = row.lowest().cloned() else { return self.begin().await };
         // A later life of the file may have begun that nothing is acked of yet.
         let lives = row.segments.iter().filter(|s| s.segment == segment && s.incarnation >= incarnation);
