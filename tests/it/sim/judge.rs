@@ -168,7 +168,7 @@ impl Judge {
             rejected.entry(Place::of(&Address::parse(&letter.origin))).or_default().push(letter);
         }
         let mut legal: BTreeSet<(u8, Place, Vec<u8>)> = BTreeSet::new();
-        let mut huge: BTreeSet<Place> = BTreeSet::new();
+        let mut huge: Vec<(Place, Place)> = Vec::new();
         // A first run begins with the file that is there, not with those that were before.
         let segments = found.keys().map(|(_, place)| place).chain(rejected.keys()).filter(|place| place.source == 0);
         let first = segments.map(|place| &place.segment).min();
@@ -181,7 +181,7 @@ impl Judge {
             for version in dated.before.iter().chain([&content]) {
                 let expected = expect(plan, place(0).source, version);
                 legal.extend(expected.messages.into_iter().map(|(output, offset, payload)| (output, place(offset), payload)));
-                huge.extend(expected.huge.into_iter().map(place));
+                huge.extend(expected.huge.into_iter().map(|(from, to)| (place(from), place(to))));
             }
             if dated.excused || is_before(dated) {
                 continue;
@@ -213,7 +213,8 @@ impl Judge {
         for ((sink, place), payloads) in &found {
             let output = topics.iter().find(|topic| topic.sink == *sink).map_or(0, |topic| topic.output);
             for payload in payloads {
-                if !huge.contains(place) && !legal.contains(&(output, place.clone(), payload.clone())) {
+                let in_huge = huge.iter().any(|(from, to)| (from..to).contains(&place));
+                if !in_huge && !legal.contains(&(output, place.clone(), payload.clone())) {
                     wrong.push(format!("{sink}: {place} was never written: {}", show(payload)));
                 }
             }
@@ -291,8 +292,8 @@ struct Expected {
     /// Output, offset, payload.
     messages: Vec<(u8, u64, Vec<u8>)>,
     rejected: Vec<(u64, Vec<u8>, &'static str)>,
-    /// Where lines begin that are longer than the limit: of those anything may come.
-    huge: Vec<u64>,
+    /// Lines that are longer than the limit: of those anything may come.
+    huge: Vec<(u64, u64)>,
 }
 
 /// What handlers make of a file's whole lines: they know no place and no time.
@@ -321,7 +322,7 @@ fn expect(plan: &Plan, source: usize, content: &[u8]) -> Expected {
     let mut start = 0;
     for frame in frames(content).filter(|frame| frame.next - frame.start > limits::FRAME_BYTES_MAX) {
         lines(start, &content[start..frame.start], &mut expected);
-        expected.huge.push(frame.start as u64);
+        expected.huge.push((frame.start as u64, frame.next as u64));
         start = frame.next;
     }
     lines(start, &content[start..], &mut expected);

@@ -45,6 +45,8 @@ use world::{Habits, Shared, World};
 const STATE: &str = "/var/lib/shipper";
 /// Seeds that every run of the tests tries.
 const SEEDS: u64 = 600;
+/// Calls of a short day at which the agent is killed, each in a run of its own.
+const CALLS: u64 = 1200;
 /// Virtual time within which everything must have come to rest.
 const REST: Duration = Duration::from_secs(3600);
 
@@ -533,6 +535,63 @@ fn no_seed_loses_repeats_or_invents_a_record() {
         }
     }
     assert!(failed.is_empty(), "seeds {failed:?} fail; replay the first: tools/sim {}", failed[0]);
+}
+
+/// A short day with a rotation, broken lines and refusals, and nothing else amiss.
+fn short_day(handlers: &[&str]) -> Scenario {
+    let habits = Habits {
+        lines: 60,
+        mix: Mix::Natural,
+        faults: 60,
+        big_lines: 0,
+        parts: 200,
+        restarts: 0,
+        cuts: 0,
+        huge_lines: 0,
+        pause_ms: 600,
+        app_lines: 0,
+        copytruncate: false,
+    };
+    Scenario {
+        seed: 3,
+        config: config(handlers, false, 1),
+        habits,
+        fates: Vec::new(),
+        weather_ms: 0,
+        lost_answers: 100,
+        failures: 0,
+        fatal: 0,
+        message_bytes_max: 2200,
+        holds: false,
+        trouble: None,
+        hints_lost: 100,
+        midnight: 2,
+        on_full: OnFull::Stop,
+    }
+}
+
+/// Calls that an agent makes in that day when nobody kills it.
+fn calls_of(scenario: Scenario) -> u64 {
+    let mut sim = Sim::new(scenario, false, false);
+    sim.finish();
+    sim.files.calls()
+}
+
+#[test]
+fn a_kill_at_any_call_loses_nothing() {
+    for (handlers, power) in [(&["forward"][..], false), (&["dfn", "forward"][..], true)] {
+        // Idle looks at the end are all alike.
+        let calls = calls_of(short_day(handlers)).min(CALLS);
+        assert!(calls > 300, "only {calls} calls");
+        for call in 1..=calls {
+            let fate = Fate { stops: false, calls: Some(call), after: REST / 60, power, pause: Duration::from_millis(300) };
+            let scenario = Scenario { fates: vec![fate], ..short_day(handlers) };
+            if let Err(panic) = std::panic::catch_unwind(|| run(scenario, false, false)) {
+                eprintln!("a kill at call {call} of {handlers:?} fails, power loss: {power}");
+                std::panic::resume_unwind(panic);
+            }
+        }
+    }
 }
 
 #[test]

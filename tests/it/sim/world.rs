@@ -221,7 +221,7 @@ impl World {
         self.say(|| format!("rename {} to {}", path.display(), one.display()));
         let file = self.files.identity(path).unwrap();
         // Only the file under the name is looked for: one that came and went unseen is not found.
-        let seen = self.files.is_open(file);
+        let seen = self.files.open_for(file).is_some_and(|span| span > 100_000_000);
         self.dated.get_mut(&file).unwrap().excused |= !seen;
         self.files.rename(path, &one).unwrap();
     }
