@@ -91,10 +91,15 @@ pub struct Judge {
     /// By (sink, origin): the bytes that it names.
     names: BTreeMap<(String, String), Vec<u8>>,
     pub generation: u64,
-    /// When the last first run began, monotonic nanoseconds: one without a checkpoint.
+    /// When the last first run of the alerts began, monotonic nanoseconds: one without a row of them.
     first_run: u64,
     /// Every dead letter so far.
     letters: Vec<Letter>,
+}
+
+/// True if a checkpoint says where a source stands.
+pub fn knows(checkpoint: Option<&Checkpoint>, source: &str) -> bool {
+    checkpoint.is_some_and(|checkpoint| checkpoint.rows.iter().any(|row| row.source == source))
 }
 
 fn show(bytes: &[u8]) -> String {
@@ -106,7 +111,7 @@ fn show(bytes: &[u8]) -> String {
 impl Judge {
     /// What the checkpoint says at a start: generations do not go back.
     pub fn starts(&mut self, checkpoint: Option<&Checkpoint>, now: u64) {
-        if checkpoint.is_none() {
+        if !knows(checkpoint, SOURCES[0]) {
             self.first_run = now;
         }
         let generation = checkpoint.map_or(0, |c| c.generation);

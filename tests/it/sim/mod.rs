@@ -358,6 +358,9 @@ impl Sim {
             return None;
         }
         self.judge.starts(checkpoint.as_ref(), self.machine.clock().mono());
+        if !judge::knows(checkpoint.as_ref(), judge::SOURCES[1]) {
+            self.world.borrow_mut().excuse_old_app();
+        }
         let rows = checkpoint.map(|c: Checkpoint| c.rows).unwrap_or_default();
         self.say(|| format!("the agent starts at {:?}", rows.iter().map(|row| &row.branches).collect::<Vec<_>>()));
         let begun = Begun {
@@ -447,7 +450,8 @@ impl Sim {
 
     fn end(&mut self, begun: &Begun) {
         let calm = self.scenario.fatal == 0 && !self.scenario.holds;
-        let in_order = calm && self.scenario.failures == 0 && self.scenario.message_bytes_max > 900_000;
+        let refuses = self.scenario.message_bytes_max < 900_000 || self.scenario.habits.huge_lines > 0;
+        let in_order = calm && self.scenario.failures == 0 && !refuses;
         let letters = self.letters();
         self.judge.ends(begun, &self.topics, letters, !calm, !in_order);
     }

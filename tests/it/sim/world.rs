@@ -226,6 +226,14 @@ impl World {
         self.files.rename(path, &one).unwrap();
     }
 
+    /// A first run begins with the file under the name, not with those that were before.
+    pub fn excuse_old_app(&mut self) {
+        let current = self.files.identity(Path::new(APP));
+        for (file, dated) in self.dated.iter_mut().filter(|(_, dated)| dated.segment.is_empty()) {
+            dated.excused |= Some(*file) != current;
+        }
+    }
+
     /// True once every program has fallen silent.
     pub fn is_done(&self) -> bool {
         self.done == 1 + u32::from(self.habits.app_lines > 0)
