@@ -22,7 +22,7 @@ use crate::{
     store::{self, Writer},
     topology::{
         Engine, Flag, Host, OnFull, Plan, face,
-        home::Rows,
+        rows::Rows,
         run::{Agent, Needs},
     },
 };

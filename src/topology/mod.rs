@@ -5,6 +5,7 @@
 //!
 //! Start at [`Plan::build`].
 
+pub mod aides;
 pub mod config;
 pub mod face;
 pub mod globals;
@@ -12,6 +13,7 @@ pub mod handle;
 pub mod home;
 pub mod host;
 pub mod plan;
+pub mod rows;
 pub mod run;
 
 pub use config::{Config, ConfigError, Flag, Host};

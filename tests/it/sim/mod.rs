@@ -35,8 +35,8 @@ use shipper::{
     synth::Mix,
     topology::{
         Config, Host as Names, Plan,
-        home::Rows,
         host::{Body, Host, Place},
+        rows::Rows,
         run::{Agent, Wiring},
     },
 };
