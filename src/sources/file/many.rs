@@ -9,6 +9,7 @@
 
 use std::{
     cell::Cell,
+    io,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -244,8 +245,11 @@ impl Many {
             return Err(format!("{} changed hands just now; looking again", path.display()));
         }
         let open = match row {
-            Some(row) => follow.resume(row).await.0.ok_or_else(|| format!("{} went away just now; looking again", path.display()))?,
-            None => follow.begin_in(open).await,
+            Some(row) => {
+                let found = follow.resume(row).await.map_err(|e| follow.not_open(&e))?.0;
+                found.ok_or_else(|| format!("{} went away just now; looking again", path.display()))?
+            }
+            None => follow.begin_in(open).await.map_err(|e| follow.not_open(&e))?,
         };
         follow.announce(&open).await;
         tracing::info!(path = %path.display(), stream = follow.stream, offset = open.offset, "file");
@@ -291,8 +295,8 @@ fn is_of(row: &Row, stat: &Stat) -> bool {
 struct Itself(String);
 
 impl Siblings for Itself {
-    fn files(&self, _io: &dyn Io) -> Vec<(u32, PathBuf)> {
-        Vec::new()
+    fn files(&self, _io: &dyn Io) -> io::Result<Vec<(u32, PathBuf)>> {
+        Ok(Vec::new())
     }
     fn unnamed(&self, _io: &dyn Io) -> u32 {
         0

@@ -3,8 +3,10 @@
 mod follow;
 mod glob;
 mod many;
+mod resume;
 
 use std::{
+    io,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -117,8 +119,8 @@ struct Numbered {
 }
 
 impl Siblings for Numbered {
-    fn files(&self, _io: &dyn Io) -> Vec<(u32, PathBuf)> {
-        Vec::new()
+    fn files(&self, _io: &dyn Io) -> io::Result<Vec<(u32, PathBuf)>> {
+        Ok(Vec::new())
     }
     fn unnamed(&self, _io: &dyn Io) -> u32 {
         0
