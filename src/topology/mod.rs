@@ -12,6 +12,7 @@ pub mod handle;
 pub mod home;
 pub mod host;
 pub mod plan;
+pub mod pulse;
 pub mod run;
 
 pub use config::{Config, ConfigError, Flag, Host};
