@@ -44,7 +44,7 @@ pub struct List {
     /// config file that names the state folder (default /etc/shipper/shipper.toml)
     #[argh(option)]
     config: Option<PathBuf>,
-    /// state folder; no config is read then
+    /// state folder that the dead letter is in; no config is read then
     #[argh(option)]
     dir: Option<PathBuf>,
     /// one JSON object a line
@@ -68,7 +68,7 @@ pub struct Show {
     /// config file that names the state folder (default /etc/shipper/shipper.toml)
     #[argh(option)]
     config: Option<PathBuf>,
-    /// state folder; no config is read then
+    /// state folder that the dead letter is in; no config is read then
     #[argh(option)]
     dir: Option<PathBuf>,
     /// one JSON object a line, with `value`, or `value_b64` where the bytes are no text
@@ -217,8 +217,8 @@ fn each(
     dir: Option<&Path>,
     tell: &mut dyn FnMut(&Letter<'_>) -> io::Result<()>,
 ) -> anyhow::Result<Option<ExitCode>> {
-    let dir = Place::find(config, dir)?.dir;
-    let (disk, letters) = (RealDisk::new(), dir.join("dead-letter"));
+    let Place { dir, letters, .. } = Place::find(config, dir)?;
+    let disk = RealDisk::new();
     let unreadable = |what: String| {
         eprintln!("shipper: {what}");
         Ok(Some(ExitCode::from(UNAVAILABLE)))

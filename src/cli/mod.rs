@@ -6,7 +6,10 @@
 pub mod check;
 pub mod dead_letter;
 pub mod demo;
+pub mod doctor;
+pub mod flights;
 pub mod import;
+pub mod inside;
 pub mod list;
 pub mod live;
 pub mod log;
@@ -73,6 +76,7 @@ enum Command {
     Demo(demo::Demo),
     List(list::List),
     Import(import::Import),
+    Doctor(doctor::Doctor),
     State(state::State),
     DeadLetter(dead_letter::DeadLetter),
 }
@@ -104,6 +108,7 @@ pub fn main() -> ExitCode {
         Some(Command::Demo(args)) => demo::run(&args),
         Some(Command::List(args)) => list::run(&args),
         Some(Command::Import(args)) => import::run(args),
+        Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::State(args)) => state::run(&args),
         Some(Command::DeadLetter(args)) => dead_letter::run(&args),
     };

@@ -59,6 +59,8 @@ pub struct Show {
 /// Where the state lies.
 pub struct Place {
     pub dir: PathBuf,
+    /// Where the dead letter lies.
+    pub letters: PathBuf,
     /// Names of the config's sources, where one was read.
     pub sources: Option<Vec<String>>,
 }
@@ -70,7 +72,7 @@ impl Place {
     /// If the config cannot be read at all.
     pub fn find(config: Option<&Path>, dir: Option<&Path>) -> anyhow::Result<Self> {
         if let Some(dir) = dir {
-            return Ok(Self { dir: dir.to_owned(), sources: None });
+            return Ok(Self { dir: dir.to_owned(), letters: dir.join("dead-letter"), sources: None });
         }
         let path = config.unwrap_or(Path::new(DEFAULT_CONFIG));
         let config =
@@ -78,7 +80,9 @@ impl Place {
         if !config.errors.is_empty() {
             eprintln!("shipper: config {} has errors, `shipper check` tells them; its state folder is taken as read", path.display());
         }
-        Ok(Self { dir: config.globals.state_dir, sources: Some(config.sources.into_iter().map(|source| source.name).collect()) })
+        let Config { globals, sources, .. } = config;
+        let sources = sources.into_iter().map(|source| source.name).collect();
+        Ok(Self { dir: globals.state_dir, letters: globals.dead_letter.path, sources: Some(sources) })
     }
 }
 
@@ -89,14 +93,14 @@ struct Held {
 }
 
 /// Both files, and which of them counts.
-struct Saved {
+pub(super) struct Saved {
     files: Vec<Held>,
-    chosen: Result<Option<Chosen>, String>,
+    pub(super) chosen: Result<Option<Chosen>, String>,
 }
 
 impl Saved {
     /// Reads both files of a state folder; takes no lock and changes nothing.
-    fn read(disk: &dyn Disk, dir: &Path) -> Self {
+    pub(super) fn read(disk: &dyn Disk, dir: &Path) -> Self {
         let mut saved = Self::look(disk, dir);
         // A save between the two reads may make them look unlike a pair; it is no pair twice only
         // if it is none.

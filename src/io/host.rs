@@ -1,6 +1,8 @@
 //! What every engine on a real host asks of the file system in the same way: names, identity,
 //! the hot read.
 
+#![allow(clippy::disallowed_methods, reason = "this is where the real file system is")]
+
 use std::{
     fs,
     io::{self, IoSliceMut},
@@ -24,6 +26,11 @@ use super::Stat;
 pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     Ok(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
+}
+
+/// What the kernel calls the time since its start; empty where /proc does not tell.
+pub(super) fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
 }
 
 /// Opens once more, with O_DIRECT, what `fd` has open, whatever its name leads to by now.

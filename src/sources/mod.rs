@@ -109,12 +109,21 @@ pub trait Admit {
     fn open(&self, stream: &str, start: Position);
     /// Says what is known of a file of the stream; the same segment and incarnation replaces.
     fn segment(&self, stream: &str, row: SegmentRow);
+    /// Waits until all that was told so far is saved, or the source should stop. Awaited before
+    /// the first bytes under addresses that a restart could give to others.
+    fn saved(&self) -> LocalFuture<'_, ()>;
     /// Hands bytes in, in the order of the stream; waits for credits.
     fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, ()>;
     /// Tells how far the reader is behind, in bytes.
     fn lag(&self, bytes: u64);
     /// Counts bytes that vanished unread.
     fn missed(&self, bytes: u64);
+    /// Says that a stream has ended for good: once nothing is owed for it, its row leaves the
+    /// checkpoint. A stream that was never opened is forgotten at once. An admission without a
+    /// checkpoint has nothing to forget.
+    fn end(&self, stream: &str) {
+        let _ = stream;
+    }
 }
 
 /// Whole frames of one stream, on their way in.

@@ -17,13 +17,12 @@ use std::{
 use super::{
     Plan,
     handle::Desk,
-    home::{Answers, BranchEnd, OutputEnd, Rows, Setup, SinkEnd, SourceHome, rfc3339},
+    home::{Answers, BranchEnd, OutputEnd, Rows, Setup, SinkEnd, SourceHome},
     host::{Body, Host, Place, Threads},
     pulse::Pulse,
 };
 use crate::{
     batch::DraftPool,
-    checkpoint::Checkpoint,
     clock::SystemClock,
     io::{Engine, Io, LocalFuture, Watcher},
     limits,
@@ -31,7 +30,7 @@ use crate::{
     ring::{Mailbox, Signal},
     sinks::{Inbox, Sink, SinkError, Thread},
     sources::Source,
-    store::{Asked, StoreHandle},
+    store::StoreHandle,
 };
 
 /// Why the agent cannot start, or had to end.
@@ -274,11 +273,10 @@ impl<H: Host> Agent<H> {
 
 fn save(rows: &Rows, store: Option<&StoreHandle>, instance: &str, now: u64, metrics: &Metrics) {
     let Some(store) = store else { return };
-    let Some(changed) = rows.take_changed() else { return };
-    let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), generation: 0, rows: changed };
-    let metrics = metrics.clone();
-    if store.ask(Asked::save(checkpoint, Box::new(move |_| metrics.saved(now)))).is_err() {
-        rows.mark_changed();
+    if rows.are_changed() {
+        let metrics = metrics.clone();
+        // A store that takes no more is asked again a second later.
+        let _ = rows.save(store, instance, now, Box::new(move |_| metrics.saved(now)));
     }
 }
 
@@ -366,7 +364,7 @@ impl Shard {
             }
         }
         for (home, _) in &homes {
-            home.publish();
+            home.finish();
         }
         for (_, inbox) in &own_inboxes {
             inbox.close();
@@ -410,6 +408,7 @@ impl Shard {
         SourceHome::new(
             io.clone(),
             Setup {
+                instance: self.plan.globals.instance.clone(),
                 source: source.name.clone(),
                 kind: source.kind.to_owned(),
                 desk: Desk::new(handlers, DraftPool::new(limits::CREDIT_BATCHES), true),

@@ -258,7 +258,7 @@ fn a_unix_socket_is_served_and_removed_and_a_place_that_is_taken_refuses_the_sta
     assert!(told.contains("another process does; stop it"), "{told}");
     assert!(live(), "the first is still there");
 
-    Command::new("kill").arg("-TERM").arg(first.id().to_string()).status().unwrap();
+    rustix::process::kill_process(rustix::process::Pid::from_child(&first), rustix::process::Signal::TERM).unwrap();
     assert!(first.wait().unwrap().success());
     assert!(!socket.exists(), "a stopped agent takes its socket away");
 

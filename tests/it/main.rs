@@ -3,6 +3,7 @@
 
 mod agent;
 mod api;
+mod cli_doctor;
 mod cli_state;
 mod config_import;
 mod config_samples;
@@ -11,7 +12,9 @@ mod engines;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
 mod kafka_sink;
+mod many_files;
 mod own;
+mod pages;
 mod sim;
 mod tidy;
 mod vectors_dfn;
