@@ -67,9 +67,10 @@ fn a_log_file_is_appended_to_and_opened_anew_on_a_hangup() {
     fs::write(&log, "of an earlier run\n").unwrap();
     let config = config(dir.path(), &format!("log.path = {:?}\nlog.format = \"json\"", log.display().to_string()));
     let stderr = dir.path().join("stderr");
-    let agent = run(&config, |command| {
-        command.stderr(fs::File::create(&stderr).unwrap());
-    });
+    // As the unit starts it: whatever its umask says, the group may read the log.
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0077; exec \"$0\" run --config \"$1\"", env!("CARGO_BIN_EXE_shipper")]).arg(&config);
+    let agent = Process(command.stderr(fs::File::create(&stderr).unwrap()).spawn().unwrap());
     let holds = |path: &Path, what: &str| fs::read_to_string(path).is_ok_and(|text| text.contains(what));
     until("the source is told", || holds(&log, "sources.alerts"));
     let text = fs::read_to_string(&log).unwrap();
