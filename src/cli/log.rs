@@ -118,9 +118,8 @@ impl Target {
     #[allow(clippy::disallowed_methods, reason = "the log is no part of the simulated machine")]
     fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::Stderr) };
-        let failed = || {
-            format!("cannot open log file {}; make its folder writable for this user, or name another with log.path", path.display())
-        };
+        let failed =
+            || format!("cannot open log file {}; make its folder writable for this user, or name another with log.path", path.display());
         let open = |new: bool| fs::OpenOptions::new().append(true).create_new(new).mode(MODE).open(path);
         let file = match open(true) {
             Ok(file) => {
