@@ -14,6 +14,7 @@ pub mod home;
 pub mod host;
 mod order;
 pub mod plan;
+pub mod pulse;
 pub mod rows;
 pub mod run;
 
