@@ -11,9 +11,9 @@ pub const SLAB_BYTES: usize = 256 << 10;
 pub const FRAME_BYTES_MAX: usize = 4 << 20;
 /// Slabs in a shard's pool. Credits allow fewer, so taking one never waits for the pool.
 pub const SLABS_PER_SHARD: usize = 128;
-/// Bytes in flight per stream: what may be read and not yet acked.
+/// Bytes in flight per source, all its streams together: what may be read and not yet acked.
 pub const CREDIT_BYTES: u64 = 16 << 20;
-/// Batches in flight per stream. At least two, so that reading and sending overlap.
+/// Batches in flight per source. At least two, so that reading and sending overlap.
 pub const CREDIT_BATCHES: usize = 1024;
 /// Streams with their home on one shard (files of a glob, each one stream).
 pub const STREAMS_PER_SHARD: usize = 1024;
@@ -54,6 +54,14 @@ pub const SAFETY_POLL_MS: u64 = 1000;
 pub const WATCH_FOLD_MS: u64 = 4;
 /// Milliseconds that a finished file is looked at once more before it is left.
 pub const FINISHED_FILE_GRACE_MS: u64 = 1000;
+/// Files that one pattern of source `file` follows at once: each holds a descriptor and is looked at
+/// once a second.
+pub const GLOB_FILES_MAX: usize = 256;
+/// Bytes that are read of one of several files before the next has its turn.
+pub const TURN_BYTES: u64 = 4 << 20;
+/// Milliseconds that a file without a name in the pattern is kept open for a writer that has not
+/// noticed yet.
+pub const VANISHED_FILE_GRACE_MS: u64 = 5000;
 /// Milliseconds between two tries of a sink that holds.
 pub const HOLD_RETRY_MS: u64 = 30_000;
 /// Bytes. A backlog beyond this is read cold (O_DIRECT), so that it does not push other files
@@ -90,6 +98,8 @@ pub const WAZUH_BACKOFF_MS_MAX: u64 = 30_000;
 pub const NEWS_MAX: usize = 1024;
 /// Milliseconds between two events of our own about the same thing.
 pub const OWN_EVENT_EVERY_MS: u64 = 60_000;
+/// Milliseconds that a component's trouble must last to be told.
+pub const OWN_EVENT_AFTER_MS: u64 = 1000;
 /// Milliseconds in which what happens to components is gathered before it is looked at again.
 pub const OWN_EVENT_FOLD_MS: u64 = 250;
 /// Depth of JSON that the parser accepts.
@@ -112,5 +122,6 @@ const _: () = assert!(COLD_READS <= COLD_BLOCKS_AHEAD, "one file alone may have 
 const _: () = assert!(COLD_BLOCK_BYTES.is_power_of_two(), "cold reads are aligned by their own size");
 const _: () = assert!(RUNG_BYTES <= SLAB_BYTES, "a rung is computed from one slab and its head-room");
 const _: () = assert!(CREDIT_BYTES >= 2 * FRAME_BYTES_MAX as u64, "two of the longest frames must fit");
+const _: () = assert!(GLOB_FILES_MAX <= STREAMS_PER_SHARD, "a home has room for every file of a pattern");
 const _: () = assert!(CREDIT_BATCHES >= 2, "reading and sending must overlap");
 const _: () = assert!((CREDIT_BYTES as usize) / SLAB_BYTES <= SLABS_PER_SHARD, "credits never outrun the pool");

@@ -207,12 +207,12 @@ impl Standing {
             }
             std::mem::replace(&mut *current, state.clone())
         };
-        let is_ready = state == State::Ready;
-        let change = self.row.change(before, state);
-        self.board.tell(|listener| listener.changed(change.clone()));
-        if is_ready {
+        let is_well = |state: &State| matches!(state, State::Starting | State::Ready);
+        if is_well(&before) {
             self.row.held.store(0, Ordering::Relaxed);
         }
+        let change = self.row.change(before, state);
+        self.board.tell(|listener| listener.changed(change.clone()));
     }
     /// Tells how many messages the component holds while it is in trouble; the most that it held is
     /// told when the trouble ends.

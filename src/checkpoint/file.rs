@@ -124,10 +124,12 @@ mod tests {
                     head_len: 1024,
                     head_crc: 77,
                     finished: false,
+                    boot: "6c1f".into(),
                     rungs: vec![Rung { offset: 262_144, crc: 0x9a1f_d2c4 }],
                 }],
                 branches: vec![BranchRow { branch: "dfn".into(), position: at(300_000) }],
                 stretches: vec![Stretch { from: at(0), to: at(9), branches: vec![] }],
+                drained: true,
             }],
         }
     }

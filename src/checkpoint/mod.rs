@@ -58,6 +58,9 @@ pub struct Row {
     /// Gaps that the backfill lane has still to read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stretches: Vec<Stretch>,
+    /// True if nothing above the watermarks was ever handed on: the agent had drained.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub drained: bool,
 }
 
 impl Row {
@@ -107,6 +110,9 @@ pub struct SegmentRow {
     pub head_crc: u32,
     /// True once nothing more will be appended and all of it is acked.
     pub finished: bool,
+    /// The start of the host within which it was read, as [`Io::boot`](crate::io::Io::boot) names it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub boot: String,
     /// Lowest first; see [`Ladder`].
     #[serde(default)]
     pub rungs: Vec<Rung>,

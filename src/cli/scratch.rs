@@ -1,13 +1,51 @@
-//! Executes the synthetic writer's operations on a real file system.
+//! A folder for the length of a command, and the synthetic writer's operations executed in it.
 
 #![allow(clippy::disallowed_methods, reason = "a command of the operator works on real files")]
 
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write},
+    path::{Path, PathBuf},
 };
 
-use crate::synth::writer::Op;
+use anyhow::Context;
+
+use crate::{
+    clock::{Clock, SystemClock},
+    synth::writer::Op,
+};
+
+/// A folder that is gone, with all in it, when this value is.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// Makes a folder of its own below the system's folder for temporary files.
+    ///
+    /// # Errors
+    /// It cannot be made.
+    pub fn make(prefix: &str) -> anyhow::Result<Self> {
+        let path = std::env::temp_dir().join(format!("{prefix}-{}-{}", std::process::id(), SystemClock::new().now() / 1_000_000));
+        fs::create_dir(&path)
+            .with_context(|| format!("cannot make scratch folder {}; set TMPDIR to one that can be written", path.display()))?;
+        Ok(Self(path))
+    }
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+    /// What tells it from others: process and time.
+    pub fn id(&self) -> String {
+        let name = self.0.file_name().unwrap_or_default().to_string_lossy();
+        name.rsplit('-').take(2).collect::<Vec<_>>().join("-")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
 
 /// Executes one operation.
 ///

@@ -119,10 +119,8 @@ impl Handler for Settings {
     }
 
     fn handle(&mut self, record: &Record<'_>, alert: &mut Alert<'_>, out: &mut Outbox<'_>) -> Fate {
-        if record.own {
-            return Fate::Dropped("own_event");
-        }
-        if !self.parses {
+        // An event of our own comes only where source `agent` was wired in, and is no alert to choose by.
+        if record.own || !self.parses {
             out.message(0).frame(0..record.frame.len());
             return Fate::Emitted;
         }
@@ -148,7 +146,7 @@ impl Handler for Settings {
 
     fn explain(&mut self, record: &Record<'_>, alert: &mut Alert<'_>) -> Vec<(&'static str, String)> {
         let why = match alert.root() {
-            _ if record.own => Some("own_event"),
+            _ if record.own => None,
             Err(_) if self.parses => Some("not_json"),
             Ok(root) if self.parses => self.unwanted(root),
             _ => None,

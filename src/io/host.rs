@@ -26,6 +26,11 @@ pub(super) fn open(path: &Path) -> io::Result<OwnedFd> {
     Ok(rustix::io::retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty()))?)
 }
 
+/// What the kernel calls the time since its start; empty where /proc does not tell.
+pub(super) fn boot() -> String {
+    fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
 /// Opens once more, with O_DIRECT, what `fd` has open, whatever its name leads to by now.
 ///
 /// # Errors

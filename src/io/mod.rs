@@ -79,6 +79,9 @@ pub trait Io: Executor {
     fn slabs(&self) -> &SlabPool;
     /// `uring`, `pread` or `sim`.
     fn engine(&self) -> &'static str;
+    /// Names the time since the host last started: after a power loss it is another. Empty if the
+    /// host has no such name.
+    fn boot(&self) -> String;
 }
 
 /// An open file.

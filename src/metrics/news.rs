@@ -118,6 +118,7 @@ mod tests {
         late.dropped("too_old", 3);
         early.holds(4);
         early.set(State::Ready);
+        early.holds(9);
         let news = listener.take();
         assert_eq!(news.losses, [Loss { component: "sinks.late".into(), reason: "too_old", messages: 5 }]);
         assert_eq!((news.changes[0].held, &news.changes[0].now), (7, &State::Ready), "the most that it held");
@@ -132,5 +133,8 @@ mod tests {
         drop(listener);
         late.set(State::Ready);
         assert_eq!(board.listen(|| ()).take(), News::default());
+        let listener = board.listen(|| ());
+        early.set(State::Holding("refused".into()));
+        assert_eq!(listener.take().changes[0].held, 0, "what it had under way while it stood well is not held");
     }
 }

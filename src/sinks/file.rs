@@ -3,6 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "a sink on a thread of its own, where it may block")]
 
 use std::{
+    collections::VecDeque,
     fs,
     io::{self, Write},
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
@@ -95,12 +96,18 @@ impl Sink for Running {
                 }
                 on.sleep(Duration::from_secs(1)).await;
             }
-            while let Some(parcel) = inbox.pop().await {
+            let mut held = VecDeque::new();
+            while let Some(parcel) = if held.is_empty() { inbox.pop().await } else { held.pop_front() } {
                 let numbers = parcel.numbers();
                 let text = lines(&parcel, &numbers);
                 while let Err(e) = self.write(&text) {
                     standing.set(trouble(e));
                     self.open = None;
+                    while let Some(parcel) = inbox.try_pop() {
+                        held.push_back(parcel);
+                    }
+                    let messages = held.iter().map(|parcel| parcel.numbers().len()).sum::<usize>() + numbers.len();
+                    standing.holds(messages as u64);
                     on.sleep(Duration::from_secs(1)).await;
                 }
                 standing.set(State::Ready);

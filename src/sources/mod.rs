@@ -21,6 +21,7 @@ crate::register! { Kind:
     wazuh::Wazuh,
     file::File,
     stdin::Stdin,
+    agent::Agent,
 }
 
 /// What exists: a kind of source.
@@ -78,6 +79,10 @@ pub trait Spec: Send + Sync + fmt::Debug {
     /// - `name`: as in the config.
     /// - `instance`: the agent's name in stream addresses.
     fn build(&self, name: &str, instance: &str) -> Box<dyn Source>;
+    /// False for a source that is no reason to run: the agent ends when all others have ended.
+    fn keeps_running(&self) -> bool {
+        true
+    }
     /// Files and folders that it reads, for `shipper doctor`.
     fn paths(&self) -> Vec<PathBuf> {
         Vec::new()
@@ -104,12 +109,21 @@ pub trait Admit {
     fn open(&self, stream: &str, start: Position);
     /// Says what is known of a file of the stream; the same segment and incarnation replaces.
     fn segment(&self, stream: &str, row: SegmentRow);
+    /// Waits until all that was told so far is saved, or the source should stop. Awaited before
+    /// the first bytes under addresses that a restart could give to others.
+    fn saved(&self) -> LocalFuture<'_, ()>;
     /// Hands bytes in, in the order of the stream; waits for credits.
     fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, ()>;
     /// Tells how far the reader is behind, in bytes.
     fn lag(&self, bytes: u64);
     /// Counts bytes that vanished unread.
     fn missed(&self, bytes: u64);
+    /// Says that a stream has ended for good: once nothing is owed for it, its row leaves the
+    /// checkpoint. A stream that was never opened is forgotten at once. An admission without a
+    /// checkpoint has nothing to forget.
+    fn end(&self, stream: &str) {
+        let _ = stream;
+    }
 }
 
 /// Whole frames of one stream, on their way in.

@@ -17,7 +17,7 @@ use std::{
 use super::handle::{Desk, Handled, Rejected};
 use crate::{
     batch::{Batch, ORIGIN_HEADER},
-    checkpoint::{BranchRow, Ladder, Row, SegmentRow},
+    checkpoint::{BranchRow, Checkpoint, Ladder, Row, SegmentRow},
     dead_letter::{Entry, Header, Kind},
     io::{Executor, LocalFuture},
     ledger::Ledger,
@@ -27,7 +27,7 @@ use crate::{
     ring::{Returns, Signal},
     sinks::{Acks, Home, Inbox, Parcel, Pick, Settle, Settled},
     sources::{Admit, At, Chunk},
-    store::{Asked, StoreHandle},
+    store::{Asked, Reply, StoreHandle},
 };
 
 /// What comes back to a home.
@@ -107,24 +107,46 @@ impl Rows {
             table.changed = true;
         }
     }
+    fn remove(&self, source: &str, stream: &str) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.changed |= table.rows.remove(&(source.to_owned(), stream.to_owned())).is_some();
+    }
     /// The rows of one source.
     pub fn of(&self, source: &str) -> Vec<Row> {
         let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         table.rows.values().filter(|row| row.source == source).cloned().collect()
     }
-    /// All rows, if any changed since the last call.
-    pub fn take_changed(&self) -> Option<Vec<Row>> {
+    /// Asks the store to save all rows as they are now.
+    ///
+    /// Rows are copied and handed over under one lock: of two who ask, the later one's rows are
+    /// the later ones, and the store saves those.
+    ///
+    /// - `instance`: the agent's name; `now`: wall time, nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// The reply, if the store takes no more jobs now.
+    pub fn save(&self, store: &StoreHandle, instance: &str, now: u64, reply: Reply) -> Result<(), Reply> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::take(&mut table.changed).then(|| table.rows.values().cloned().collect())
+        let rows = table.rows.values().cloned().collect();
+        let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), generation: 0, rows };
+        store.ask(Asked::save(checkpoint, reply)).map_err(|back| back.reply)?;
+        table.changed = false;
+        Ok(())
     }
-    /// The last save failed or was not possible: the next look finds a change.
+    /// The next look finds a change, whether there is one or not.
     pub fn mark_changed(&self) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).changed = true;
+    }
+    /// True if a row changed since the last save was asked for.
+    pub fn are_changed(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).changed
     }
 }
 
 /// Everything a home is built from.
 pub struct Setup {
+    /// The agent's name.
+    pub instance: String,
     pub source: String,
     pub kind: String,
     pub desk: Desk,
@@ -147,6 +169,8 @@ pub struct SourceHome {
     /// Raised when credits came back.
     credit: Signal,
     closed: Cell<bool>,
+    /// True once the source has ended and nothing more is owed.
+    drained: Cell<bool>,
     /// Raised when answers were applied: what a drain waits for.
     idle: Signal,
     /// Raised when a row may have changed.
@@ -165,6 +189,8 @@ struct Stream {
     unacked: u64,
     segments: Vec<(SegmentRow, Ladder)>,
     dirty: bool,
+    /// Nothing more will come; it leaves once nothing is owed.
+    ended: bool,
 }
 
 struct InFlight {
@@ -201,6 +227,7 @@ impl SourceHome {
             streams: RefCell::default(),
             credit: Signal::default(),
             closed: Cell::new(false),
+            drained: Cell::new(false),
             idle: Signal::default(),
             changed: Signal::default(),
         })
@@ -485,7 +512,12 @@ impl SourceHome {
             && let Some((_, ladder)) =
                 stream.segments.iter_mut().find(|(row, _)| (row.segment, row.incarnation) == (*segment, *incarnation))
         {
-            let watermark = stream.ledger.watermark(0).file_offset().unwrap_or(0);
+            // The place that a restart looks for first: where the lowest branch stands, if it is here.
+            let lowest = (0..setup.branches.len()).map(|branch| stream.ledger.watermark(branch)).min();
+            let watermark = match lowest {
+                Some(Position::File { segment: s, incarnation: i, offset }) if (s, i) == (segment, incarnation) => *offset,
+                _ => 0,
+            };
             ladder.push(offset + len, crc, watermark);
         }
         let mut owed = vec![0u32; setup.branches.len()];
@@ -588,12 +620,26 @@ impl SourceHome {
         self.bury(setup, Entry { header, bytes }, answer);
     }
 
+    /// The source has ended: writes the last rows.
+    pub fn finish(&self) {
+        self.drained.set(self.in_flight() == 0);
+        self.streams.borrow_mut().iter_mut().for_each(|stream| stream.dirty = true);
+        self.publish();
+    }
+
     /// Writes the rows of streams that changed into the shared table.
     pub fn publish(&self) {
         let setup = self.setup.borrow();
         for stream in self.streams.borrow_mut().iter_mut().filter(|s| s.dirty) {
             stream.dirty = false;
-            setup.rows.put(stream.row(&setup));
+            if stream.ended && stream.in_flight.is_empty() {
+                setup.rows.remove(&setup.source, &stream.name);
+                stream.name.clear();
+                stream.ended = false;
+            } else if !stream.name.is_empty() {
+                stream.forget();
+                setup.rows.put(Row { drained: self.drained.get(), ..stream.row(&setup) });
+            }
         }
     }
 }
@@ -614,6 +660,15 @@ impl Stream {
         self.first > before
     }
 
+    /// Forgets files that every branch has left behind.
+    fn forget(&mut self) {
+        let lowest = (0..self.start.len()).map(|branch| self.ledger.watermark(branch)).min();
+        if let Some(Position::File { segment, incarnation, .. }) = lowest {
+            let at = (*segment, *incarnation);
+            self.segments.retain(|(row, _)| (row.segment, row.incarnation) >= at);
+        }
+    }
+
     fn row(&self, setup: &Setup) -> Row {
         let branches: Vec<BranchRow> = setup
             .branches
@@ -621,18 +676,16 @@ impl Stream {
             .enumerate()
             .map(|(number, branch)| BranchRow { branch: branch.name.clone(), position: self.ledger.watermark(number).clone() })
             .collect();
-        let lowest = branches.iter().map(|b| &b.position).min();
-        let needed = |row: &SegmentRow| match lowest {
-            Some(Position::File { segment, incarnation, .. }) => (row.segment, row.incarnation) >= (*segment, *incarnation),
-            _ => true,
-        };
-        let segments = self
-            .segments
-            .iter()
-            .filter(|(row, _)| needed(row))
-            .map(|(row, ladder)| SegmentRow { rungs: ladder.rungs().to_vec(), ..row.clone() })
-            .collect();
-        Row { source: setup.source.clone(), stream: self.name.clone(), kind: setup.kind.clone(), segments, branches, stretches: Vec::new() }
+        let segments = self.segments.iter().map(|(row, ladder)| SegmentRow { rungs: ladder.rungs().to_vec(), ..row.clone() }).collect();
+        Row {
+            source: setup.source.clone(),
+            stream: self.name.clone(),
+            kind: setup.kind.clone(),
+            segments,
+            branches,
+            stretches: Vec::new(),
+            drained: false,
+        }
     }
 }
 
@@ -680,7 +733,7 @@ impl Admit for SourceHome {
                 (row, ladder)
             })
             .collect();
-        streams.push(Stream {
+        let stream = Stream {
             name: stream.to_owned(),
             ledger: Ledger::new(from.clone()),
             in_flight: std::collections::VecDeque::new(),
@@ -689,7 +742,13 @@ impl Admit for SourceHome {
             unacked: 0,
             segments,
             dirty: true,
-        });
+            ended: false,
+        };
+        // The place of a stream that has ended is free: nothing in flight names it any more.
+        match streams.iter_mut().find(|s| s.name.is_empty()) {
+            Some(place) => *place = stream,
+            None => streams.push(stream),
+        }
         drop(streams);
         drop(setup);
         self.publish();
@@ -709,13 +768,37 @@ impl Admit for SourceHome {
         self.publish();
     }
 
+    fn saved(&self) -> LocalFuture<'_, ()> {
+        Box::pin(async {
+            self.publish();
+            let (store, rows, instance) = {
+                let setup = self.setup.borrow();
+                (setup.store.clone(), setup.rows.clone(), setup.instance.clone())
+            };
+            let Some(store) = store else { return };
+            let saved = Arc::new(Signal::default());
+            let raised = saved.clone();
+            let mut reply: Reply = Box::new(move |_| raised.raise());
+            while let Err(back) = rows.save(&store, &instance, self.on.clock().now(), reply) {
+                reply = back;
+                self.on.sleep(std::time::Duration::from_millis(limits::GROUP_COMMIT_MS)).await;
+            }
+            tokio::select! {
+                biased;
+                () = saved.wait() => {}
+                () = self.closed() => {}
+            }
+        })
+    }
+
     fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, ()> {
         Box::pin(async move {
             let number = self.streams.borrow().iter().position(|s| s.name == stream).expect("a stream is opened before its first chunk");
             loop {
                 let (bytes, batches) = {
+                    // All streams of the source: the sinks' inboxes have room for one source's credits.
                     let streams = self.streams.borrow();
-                    (streams[number].ledger.bytes(), streams[number].in_flight.len())
+                    streams.iter().fold((0, 0), |(bytes, batches), s| (bytes + s.ledger.bytes(), batches + s.in_flight.len()))
                 };
                 let wanted = chunk.slab.bytes.len().max(limits::SLAB_BYTES) as u64;
                 if batches < limits::CREDIT_BATCHES && (bytes == 0 || bytes + wanted <= limits::CREDIT_BYTES) {
@@ -740,6 +823,19 @@ impl Admit for SourceHome {
 
     fn lag(&self, bytes: u64) {
         self.setup.borrow().counts.progress.unread(bytes, self.on.clock().mono());
+    }
+
+    fn end(&self, stream: &str) {
+        let mut streams = self.streams.borrow_mut();
+        match streams.iter_mut().find(|s| s.name == stream) {
+            Some(open) => (open.ended, open.dirty) = (true, true),
+            None => {
+                let setup = self.setup.borrow();
+                setup.rows.remove(&setup.source, stream);
+            }
+        }
+        drop(streams);
+        self.publish();
     }
 
     fn missed(&self, bytes: u64) {

@@ -209,6 +209,12 @@ impl Plan {
         })
     }
 
+    /// True for a source that the agent runs for: it ends when all of these have ended.
+    pub fn keeps_running(&self, source: usize) -> bool {
+        let keeps = |source: &SourcePlan| source.spec.keeps_running();
+        self.sources.get(source).is_some_and(keeps) || !self.sources.iter().any(keeps)
+    }
+
     /// Branches that read a source, in the order of their numbers.
     pub fn branches_of(&self, source: usize) -> impl Iterator<Item = &HandlerPlan> {
         self.handlers.iter().filter(move |handler| handler.sources.contains(&source))

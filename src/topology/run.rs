@@ -17,12 +17,11 @@ use std::{
 use super::{
     Plan,
     handle::Desk,
-    home::{Answers, BranchEnd, OutputEnd, Rows, Setup, SinkEnd, SourceHome, rfc3339},
+    home::{Answers, BranchEnd, OutputEnd, Rows, Setup, SinkEnd, SourceHome},
     host::{Body, Host, Place, Threads},
 };
 use crate::{
     batch::DraftPool,
-    checkpoint::Checkpoint,
     clock::SystemClock,
     io::{Engine, Io, LocalFuture, Watcher},
     limits,
@@ -30,7 +29,7 @@ use crate::{
     ring::{Mailbox, Signal},
     sinks::{Inbox, Sink, SinkError, Thread},
     sources::Source,
-    store::{Asked, StoreHandle},
+    store::StoreHandle,
 };
 
 /// Why the agent cannot start, or had to end.
@@ -190,7 +189,7 @@ impl<H: Host> Agent<H> {
             });
             host.start(Place::Edge, body)?
         };
-        let sources = Arc::new(AtomicUsize::new(plan.sources.len()));
+        let sources = Arc::new(AtomicUsize::new((0..plan.sources.len()).filter(|index| plan.keeps_running(*index)).count()));
         let mut running = Vec::new();
         let mut stop = Vec::new();
         for shard in 0..shards {
@@ -266,11 +265,10 @@ impl<H: Host> Agent<H> {
 
 fn save(rows: &Rows, store: Option<&StoreHandle>, instance: &str, now: u64, metrics: &Metrics) {
     let Some(store) = store else { return };
-    let Some(changed) = rows.take_changed() else { return };
-    let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), generation: 0, rows: changed };
-    let metrics = metrics.clone();
-    if store.ask(Asked::save(checkpoint, Box::new(move |_| metrics.saved(now)))).is_err() {
-        rows.mark_changed();
+    if rows.are_changed() {
+        let metrics = metrics.clone();
+        // A store that takes no more is asked again a second later.
+        let _ = rows.save(store, instance, now, Box::new(move |_| metrics.saved(now)));
     }
 }
 
@@ -331,12 +329,13 @@ impl Shard {
             let running = source.spec.build(&source.name, &self.plan.globals.instance);
             let finished = Rc::new(Signal::default());
             let (left, waiter, ended) = (self.sources.clone(), self.waiter.clone(), finished.clone());
+            let counts = usize::from(self.plan.keeps_running(index));
             let source = run_source(running, io.clone(), home.clone(), standing);
             io.spawn(
                 "source",
                 Box::pin(async move {
                     source.await;
-                    left.fetch_sub(1, Ordering::AcqRel);
+                    left.fetch_sub(counts, Ordering::AcqRel);
                     ended.raise();
                     waiter.unpark();
                 }),
@@ -357,7 +356,7 @@ impl Shard {
             }
         }
         for (home, _) in &homes {
-            home.publish();
+            home.finish();
         }
         for (_, inbox) in &own_inboxes {
             inbox.close();
@@ -401,6 +400,7 @@ impl Shard {
         SourceHome::new(
             io.clone(),
             Setup {
+                instance: self.plan.globals.instance.clone(),
                 source: source.name.clone(),
                 kind: source.kind.to_owned(),
                 desk: Desk::new(handlers, DraftPool::new(limits::CREDIT_BATCHES), true),

@@ -210,6 +210,9 @@ impl shipper::sources::Admit for Taker {
     }
     fn open(&self, _: &str, _: shipper::position::Position) {}
     fn segment(&self, _: &str, _: shipper::checkpoint::SegmentRow) {}
+    fn saved(&self) -> shipper::io::LocalFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
     fn chunk<'a>(&'a self, _: &'a str, _: shipper::sources::Chunk) -> shipper::io::LocalFuture<'a, ()> {
         self.taken.set(self.taken.get() + 1);
         let (turns, since) = self.last.get();

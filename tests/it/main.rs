@@ -12,7 +12,9 @@ mod engines;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
 mod kafka_sink;
+mod many_files;
 mod own;
+mod pages;
 mod sim;
 mod tidy;
 mod vectors_dfn;

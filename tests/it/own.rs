@@ -2,12 +2,19 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt},
+    io::Write,
+    os::unix::{
+        fs::{MetadataExt, PermissionsExt},
+        net::UnixDatagram,
+    },
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
-use crate::agent::until;
+use shipper::{io::Engine, metrics::State};
+
+use crate::agent::{start, until};
 
 /// The agent as a process; killed when a test ends early.
 struct Process(Child);
@@ -133,4 +140,158 @@ fn a_dead_letter_elsewhere_is_written_there_and_belongs_to_one_agent() {
         Command::new(env!("CARGO_BIN_EXE_shipper")).args(["run", "--config"]).arg(config(other.path(), &setting)).output().unwrap();
     assert_eq!(second.status.code(), Some(69), "{}", String::from_utf8_lossy(&second.stderr));
     assert_eq!(agent.stop(), Some(0));
+}
+
+/// The manager's end of the queue.
+struct Queue(UnixDatagram);
+
+impl Queue {
+    fn bind(path: &Path) -> Self {
+        let socket = UnixDatagram::bind(path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        Self(socket)
+    }
+    fn next(&self) -> String {
+        let mut bytes = vec![0; 1 << 16];
+        let len = loop {
+            match self.0.recv(&mut bytes) {
+                // The timers of the uring engine interrupt whom they like.
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+                received => break received.unwrap(),
+            }
+        };
+        String::from_utf8(bytes[..len].to_vec()).unwrap()
+    }
+}
+
+fn ban(n: u32) -> String {
+    format!(
+        "{{\"timestamp\":\"2026-03-14T06:25:12.004+0100\",\"rule\":{{\"groups\":[\"fail2ban\"]}},\"agent\":{{\"id\":\"014\",\"name\":\"web-03\",\"ip\":\"172.20.4.13\"}},\"id\":\"{n}\",\"full_log\":\"NOTICE [sshd] Ban 185.220.101.34\",\"data\":{{\"srcip\":\"185.220.101.34\",\"program_name\":\"fail2ban.actions\",\"severity\":\"NOTICE\"}}}}\n"
+    )
+}
+
+fn confirmed(n: u32) -> String {
+    format!("1:[014] (web-03) 172.20.4.13->dfn:{{\"integration\": \"dfn\", \"alert_id\": \"{n}\", ")
+}
+
+fn append(path: &Path, text: &str) {
+    fs::OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(text.as_bytes()).unwrap();
+}
+
+/// The whole of DFN shipping, into a file in Kafka's place.
+fn dfn(dir: &Path, more: &str) -> String {
+    let quoted = |name: &str| format!("{:?}", dir.join(name).display().to_string());
+    format!(
+        "[sources.alerts]\nkind = \"wazuh\"\npath = {}\nstart_at = \"beginning\"\n[sources.agent]\nkind = \"agent\"\n\
+         [handlers.dfn]\nkind = \"dfn\"\ninputs = [\"alerts\", \"agent\"]\n\
+         [sinks.out]\nkind = \"file\"\nfsync = false\ninputs = [\"dfn\"]\npath = {}\n\
+         [sinks.manager]\nkind = \"wazuh_queue\"\ninputs = [\"dfn.confirm\"]\npath = {}\nbackoff = \"20ms\"\n{more}",
+        quoted("alerts.json"),
+        quoted("out.json"),
+        quoted("queue")
+    )
+}
+
+#[test]
+fn wazuh_hears_of_the_start_of_deliveries_and_of_trouble_and_its_end() {
+    for engine in [Engine::Pread, Engine::Uring] {
+        if engine == Engine::Uring && shipper::io::choose(shipper::io::Asked::Uring).is_err() {
+            eprintln!("skipped on uring: this kernel refuses io_uring");
+            continue;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (alerts, out) = (dir.path().join("alerts.json"), dir.path().join("out.json"));
+        let queue = Queue::bind(&dir.path().join("queue"));
+        append(&alerts, "");
+        let first = start(&dfn(dir.path(), ""), &dir.path().join("state"), engine);
+        let startup = "1:dfn:{\"integration\": \"dfn\", \"description\": \"Wazuh service startup at 20";
+        let told = queue.next();
+        assert!(told.starts_with(startup), "{told}");
+
+        append(&alerts, &ban(1));
+        let told = queue.next();
+        assert!(told.starts_with(&confirmed(1)), "{told}");
+        assert_eq!(fs::read_to_string(&out).unwrap().lines().count(), 1, "it was delivered before it was confirmed");
+
+        // A folder in the file's place: nothing can be written any more.
+        fs::remove_file(&out).unwrap();
+        fs::create_dir(&out).unwrap();
+        append(&alerts, &ban(2));
+        let told = queue.next();
+        assert!(told.starts_with("1:dfn:{\"error\": 503, \"description\": \"sinks.out: retrying: cannot write "), "{told}");
+        assert!(told.ends_with(", \"integration\": \"dfn\"}"), "{told}");
+        append(&alerts, &ban(3));
+        fs::remove_dir(&out).unwrap();
+        // The end of the trouble and the confirmations come by different ways.
+        let mut told: Vec<String> = (0..3).map(|_| queue.next()).collect();
+        told.sort();
+        let recovered = "1:dfn:{\"integration\": \"dfn\", \"description\": \"sinks.out works again after ";
+        assert!(told[0].starts_with(&confirmed(2)) && told[1].starts_with(&confirmed(3)), "{told:?}");
+        assert!(told[2].starts_with(recovered) && told[2].contains("messages were held\", \"held\": "), "{told:?}");
+        assert!(first.agent.drain(), "nothing is owed at the end");
+        for source in ["alerts", "agent"] {
+            assert_eq!(first.metrics.branch(source, "dfn").imbalance(), 0, "{source}");
+        }
+
+        let second = start(&dfn(dir.path(), ""), &dir.path().join("state"), engine);
+        let told = queue.next();
+        assert!(told.starts_with(startup), "{told}");
+        append(&alerts, &ban(4));
+        let told = queue.next();
+        assert!(told.starts_with(&confirmed(4)), "nothing of the earlier run is told again: {told}");
+        assert!(second.agent.drain());
+    }
+}
+
+#[test]
+fn a_manager_that_is_away_holds_up_nothing_and_hears_everything_later() {
+    const BANS: u32 = 500;
+    let dir = tempfile::tempdir().unwrap();
+    let (alerts, out, path) = (dir.path().join("alerts.json"), dir.path().join("out.json"), dir.path().join("queue"));
+    append(&alerts, "");
+    let running = start(&dfn(dir.path(), ""), &dir.path().join("state"), Engine::Pread);
+    append(&alerts, &(0..BANS).map(ban).collect::<String>());
+    until("all are shipped", || fs::read_to_string(&out).is_ok_and(|text| text.lines().count() == BANS as usize));
+    let state = |name: &str| running.board.rows().iter().find(|(row, _)| row == name).unwrap().1.clone();
+    assert!(matches!(state("sinks.manager"), State::Retrying(_)));
+    until("the outage is an event", || running.metrics.source("agent").records.get() == 2);
+    until("all is acked", || running.metrics.branch("alerts", "dfn").in_flight.get() == 0);
+
+    let queue = Queue::bind(&path);
+    let told: Vec<String> = (0..BANS + 2).map(|_| queue.next()).collect();
+    let confirmations: Vec<&String> = told.iter().filter(|record| record.starts_with("1:[014]")).collect();
+    assert_eq!(confirmations.len(), BANS as usize);
+    for (n, record) in (0..).zip(&confirmations) {
+        assert!(record.starts_with(&confirmed(n)), "in order: {record}");
+    }
+    let has = |what: &str| told.iter().any(|record| record.contains(what));
+    assert!(has("Wazuh service startup at ") && has("Wazuh service reconnect at "), "{told:?}");
+    assert!(!has("503"), "the manager is not told that it was away");
+    assert!(running.agent.drain());
+}
+
+#[test]
+fn own_events_travel_like_any_other_and_keep_no_agent_alive() {
+    let dir = tempfile::tempdir().unwrap();
+    let (config, out) = (dir.path().join("shipper.toml"), dir.path().join("own.json"));
+    let text = format!(
+        "state.dir = {:?}\n[sources.in]\nkind = \"stdin\"\n[sources.agent]\nkind = \"agent\"\n\
+         [handlers.all]\nkind = \"forward\"\ninputs = [\"in\"]\n[sinks.nothing]\nkind = \"blackhole\"\ninputs = [\"all\"]\n\
+         [handlers.own]\nkind = \"forward\"\ninputs = [\"agent\"]\n[sinks.own]\nkind = \"file\"\ninputs = [\"own\"]\npath = {:?}\n",
+        dir.path().join("state").display().to_string(),
+        out.display().to_string()
+    );
+    fs::write(&config, text).unwrap();
+    for run_number in 1..=2 {
+        let mut agent = run(&config, |command| {
+            command.stdin(Stdio::piped());
+        });
+        agent.0.stdin.take().unwrap().write_all(b"{\"a\":1}\n").unwrap();
+        until("the agent ends with its input", || agent.0.try_wait().unwrap().is_some());
+        assert_eq!(agent.0.wait().unwrap().code(), Some(0));
+        let text = fs::read_to_string(&out).unwrap();
+        let events: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let names: Vec<&str> = events.iter().map(|event| event["shipper"]["event"].as_str().unwrap()).collect();
+        assert_eq!(names, ["start", "stop"].repeat(run_number), "told once");
+    }
 }

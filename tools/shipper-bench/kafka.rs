@@ -1,4 +1,4 @@
-//! `kafka`: the bare producer loop on an embedded broker, the reference of everything that sends.
+//! `kafka`: a file through the whole agent to an embedded broker, beside the bare producer loop.
 
 use std::time::{Duration, Instant};
 
@@ -12,15 +12,23 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
 };
 use shipper::{
+    cli::scratch::{self, Scratch},
     limits,
-    synth::{ALERT_BYTES_MEAN, Mix, Synth},
+    synth::{
+        ALERT_BYTES_MEAN, Mix, Synth,
+        writer::{self, Op},
+    },
 };
 
-use crate::size;
+use crate::{
+    agent::{self, Job},
+    size,
+};
 
 const TOPIC: &str = "bench";
 
-/// sends alerts to an embedded broker with a bare producer loop, until all are acknowledged
+/// sends alerts to an embedded broker until all are acknowledged: a bare producer loop, then the
+/// whole agent from a file, handler forward
 #[derive(FromArgs)]
 #[argh(subcommand, name = "kafka")]
 pub struct Kafka {
@@ -33,6 +41,9 @@ pub struct Kafka {
     /// milliseconds that the producer gathers messages
     #[argh(option, default = "5")]
     linger_ms: u32,
+    /// lz4, zstd, gzip, snappy or none; of both
+    #[argh(option, default = "String::from(\"lz4\")")]
+    compression: String,
     /// print the figures as JSON
     #[argh(switch)]
     json: bool,
@@ -69,6 +80,9 @@ impl Kafka {
             .set("enable.idempotence", "true")
             .set("acks", "all")
             .set("linger.ms", self.linger_ms.to_string())
+            .set("compression.type", &self.compression)
+            .set("batch.size", "1000000")
+            .set("max.in.flight.requests.per.connection", limits::KAFKA_IN_FLIGHT_MAX.to_string())
             .set("queue.buffering.max.kbytes", (limits::KAFKA_QUEUE_BYTES / 1024).to_string())
             .set("message.timeout.ms", "0")
             .create_with_context(Counting::default())
@@ -81,7 +95,31 @@ impl Kafka {
         // The first message waits for the producer's id: it is not part of any round.
         send(&producer, b"first\n")?;
         let mut bare = || send(&producer, &alerts);
-        let figures = size::alternate(self.rounds, &mut [("bare producer (reference)", &mut bare)])?;
+        let scratch = Scratch::make("shipper-bench-kafka")?;
+        let day = writer::dated(scratch.path(), jiff::civil::date(2026, 3, 14), 0);
+        scratch::apply_all(&[
+            Op::MakeDir(day.parent().unwrap_or(scratch.path()).to_owned()),
+            Op::Create(day.clone()),
+            Op::Append { path: day.clone(), bytes: alerts.clone() },
+            Op::Link { from: day, to: scratch.path().join("alerts.json") },
+        ])
+        .context("cannot write the alerts below TMPDIR")?;
+        let job = &Job {
+            source: &format!("kind = \"wazuh\"\npath = {:?}\nstart_at = \"beginning\"", scratch.path().join("alerts.json")),
+            handler: "kind = \"forward\"",
+            sink: &format!(
+                "kind = \"kafka\"\nbrokers = [\"embedded\"]\ntopic = \"{TOPIC}\"\nlinger = \"{}ms\"\ncompression = {:?}",
+                self.linger_ms, self.compression
+            ),
+            cores: 1,
+            embedded: Some(cluster.bootstrap_servers()),
+            bytes: alerts.len() as u64,
+        };
+        let mut runs: Vec<_> =
+            agent::engines().into_iter().map(|(name, engine)| (format!("agent, {name}"), move || job.run(engine))).collect();
+        let mut ways: Vec<size::Way<'_>> = vec![("bare producer (reference)", &mut bare)];
+        ways.extend(runs.iter_mut().map(|(name, run)| (name.as_str(), run as &mut dyn FnMut() -> _)));
+        let figures = size::alternate(self.rounds, &mut ways)?;
         size::print(&figures, self.json)
     }
 }

@@ -2,9 +2,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "a measuring tool works on the real machine")]
 
+mod agent;
 mod generate;
 mod handle;
 mod kafka;
+mod live;
 mod read;
 mod size;
 
@@ -40,6 +42,7 @@ enum Command {
     Read(read::Read),
     Handle(handle::Handle),
     Kafka(kafka::Kafka),
+    Live(live::Live),
 }
 
 /// Wrong usage that the parser of flags cannot see.
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Command::Read(command) => command.run(),
         Command::Handle(command) => command.run(),
         Command::Kafka(command) => command.run(),
+        Command::Live(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

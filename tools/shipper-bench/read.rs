@@ -1,4 +1,4 @@
-//! `read`: how fast a file's lines are found.
+//! `read`: how fast a file's lines are found, and how fast the agent reads alerts that nobody wants.
 
 use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
 
@@ -6,15 +6,21 @@ use anyhow::Context;
 use argh::FromArgs;
 use shipper::limits;
 
-use crate::size;
+use crate::{
+    agent::{self, Job},
+    size,
+};
 
-/// reads a file and finds its lines
+/// reads a file and finds its lines; then the whole agent reads it, handler dfn, into nothing
 #[derive(FromArgs)]
 #[argh(subcommand, name = "read")]
 pub struct Read {
     /// the file
     #[argh(positional)]
     file: PathBuf,
+    /// shards of the agent
+    #[argh(option, default = "1")]
+    cores: usize,
     /// rounds; the quickest counts
     #[argh(option, default = "3")]
     rounds: u32,
@@ -40,7 +46,20 @@ impl Read {
                 at += n as u64;
             }
         };
-        let figures = size::alternate(self.rounds, &mut [("pread + memchr (reference)", &mut lines)])?;
+        let bytes = file.metadata().with_context(|| format!("cannot read {name}; is it a file?"))?.len();
+        let job = &Job {
+            source: &agent::file_source(&self.file),
+            handler: "kind = \"dfn\"",
+            sink: "kind = \"blackhole\"",
+            cores: self.cores,
+            embedded: None,
+            bytes,
+        };
+        let mut runs: Vec<_> =
+            agent::engines().into_iter().map(|(name, engine)| (format!("agent, {name}"), move || job.run(engine))).collect();
+        let mut ways: Vec<size::Way<'_>> = vec![("pread + memchr (reference)", &mut lines)];
+        ways.extend(runs.iter_mut().map(|(name, run)| (name.as_str(), run as &mut dyn FnMut() -> _)));
+        let figures = size::alternate(self.rounds, &mut ways)?;
         size::print(&figures, self.json)
     }
 }

@@ -6,12 +6,11 @@
 #![allow(clippy::disallowed_methods, reason = "a demonstration works on real files in real time")]
 
 use std::{
-    collections::VecDeque,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -21,20 +20,14 @@ use std::{
 use anyhow::Context;
 use argh::FromArgs;
 
-use super::live::LiveWriter;
+use super::{flights::Flights, inside::Inside, live::LiveWriter, scratch::Scratch};
 use crate::{
-    clock::SystemClock,
-    io::{self, Disk, Watcher, disk::RealDisk},
-    metrics::{Board, Metrics, State},
+    io,
+    metrics::{Metrics, State},
     net::kafka::{mock::Embedded, settings::Connection},
-    register::Node,
-    store::{self, Writer},
+    register::section::parse_span,
     synth::{Class, Mix, Synth},
-    topology::{
-        Config, Host, Plan,
-        home::Rows,
-        run::{Agent, EdgeTask, Needs},
-    },
+    topology::{Host, run::EdgeTask},
 };
 
 mod readback;
@@ -90,13 +83,7 @@ pub struct Demo {
 }
 
 fn span(text: &str) -> Result<Duration, String> {
-    let (digits, unit) = text.split_at(text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len()));
-    let n: u64 = digits.parse().map_err(|_| format!("{text:?} is no span of time; write 20s or 2m"))?;
-    match unit {
-        "" | "s" => Ok(Duration::from_secs(n)),
-        "m" => Ok(Duration::from_secs(n.saturating_mul(60))),
-        _ => Err(format!("{text:?} is no span of time; write 20s or 2m")),
-    }
+    parse_span(text).ok_or_else(|| format!("{text:?} is no span of time; write 20s or 2m"))
 }
 
 fn engine(text: &str) -> Result<io::Asked, String> {
@@ -120,7 +107,7 @@ pub fn run(args: &Demo) -> anyhow::Result<ExitCode> {
         eprintln!("shipper: no system {:?}; known: dfn", args.system);
         return Ok(ExitCode::from(super::USAGE));
     }
-    let scratch = Scratch::make()?;
+    let scratch = Scratch::make("shipper-demo")?;
     let embedded = match &args.brokers {
         None => {
             let embedded = Embedded::start(1).map_err(anyhow::Error::msg)?;
@@ -133,7 +120,7 @@ pub fn run(args: &Demo) -> anyhow::Result<ExitCode> {
         (Some(embedded), _) => embedded.brokers(),
         (None, given) => given.iter().flat_map(|list| list.split(',')).map(str::to_owned).collect(),
     };
-    let instance = format!("demo-{}", scratch.name());
+    let instance = format!("demo-{}", scratch.id());
     let (engine, why) = io::choose(args.engine).map_err(anyhow::Error::msg)?;
     let connection = Connection { brokers: brokers.clone(), client_id: "shipper-demo".into(), ..Connection::default() };
     let readback = match Readback::start(connection, TOPIC, &instance) {
@@ -144,7 +131,7 @@ pub fn run(args: &Demo) -> anyhow::Result<ExitCode> {
         }
     };
     let agent = Running::start(args, &scratch, &instance, &brokers, engine, embedded.is_some())?;
-    let mut lines = Lines::new(args.json, agent.metrics.clone());
+    let mut lines = Lines::new(args.json, agent.inside.metrics.clone());
     lines.say(&format!(
         "engine {engine} ({why}); broker {}{}",
         brokers.join(","),
@@ -156,7 +143,12 @@ pub fn run(args: &Demo) -> anyhow::Result<ExitCode> {
             agent.ship(file, &mut lines)?
         }
         None => {
-            lines.say(&format!("writing {} alerts/s for {} s below {}", args.rate, args.span.as_secs(), scratch.alerts().display()));
+            lines.say(&format!(
+                "writing {} alerts/s for {} s below {}",
+                args.rate,
+                args.span.as_secs(),
+                scratch.path().join("alerts").display()
+            ));
             agent.write(args, &scratch, &mut lines)?
         }
     };
@@ -167,45 +159,9 @@ pub fn run(args: &Demo) -> anyhow::Result<ExitCode> {
     Ok(if sums.broken().is_empty() { ExitCode::SUCCESS } else { ExitCode::from(super::BROKEN) })
 }
 
-/// A folder that is gone with this value.
-struct Scratch(PathBuf);
-
-impl Scratch {
-    fn make() -> anyhow::Result<Self> {
-        let id = format!("{}-{}", std::process::id(), SystemTime::now_ms());
-        let path = std::env::temp_dir().join(format!("shipper-demo-{id}"));
-        fs::create_dir(&path)
-            .with_context(|| format!("cannot make scratch folder {}; set TMPDIR to one that can be written", path.display()))?;
-        Ok(Self(path))
-    }
-    fn name(&self) -> String {
-        self.0.file_name().unwrap_or_default().to_string_lossy().trim_start_matches("shipper-demo-").to_owned()
-    }
-    fn alerts(&self) -> PathBuf {
-        self.0.join("alerts")
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-struct SystemTime;
-
-impl SystemTime {
-    fn now_ms() -> u64 {
-        use crate::clock::Clock;
-        SystemClock::new().now() / 1_000_000
-    }
-}
-
 /// The agent of the demo.
 struct Running {
-    agent: Agent,
-    metrics: Metrics,
-    board: Board,
+    inside: Inside,
     /// Ctrl-C: ends early, with sums.
     interrupted: Arc<AtomicBool>,
 }
@@ -220,24 +176,17 @@ impl Running {
         embedded: bool,
     ) -> anyhow::Result<Self> {
         let source = match &args.file {
-            None => format!("kind = \"wazuh\"\npath = {:?}\nstart_at = \"beginning\"", scratch.alerts().join("alerts.json")),
+            None => format!("kind = \"wazuh\"\npath = {:?}\nstart_at = \"beginning\"", scratch.path().join("alerts").join("alerts.json")),
             Some(file) => format!("kind = \"file\"\npath = {file:?}\nstart_at = \"beginning\""),
         };
         let list =
             if embedded { "\"embedded\"".to_owned() } else { brokers.iter().map(|b| format!("{b:?}")).collect::<Vec<_>>().join(", ") };
-        let state = scratch.0.join("state");
+        let state = scratch.path().join("state");
         let text = format!(
             "instance = {instance:?}\ncores = {}\n[state]\ndir = {state:?}\n[sources.alerts]\n{source}\n[handlers.dfn]\nkind = \"dfn\"\ninputs = [\"alerts\"]\n[sinks.kafka]\nkind = \"kafka\"\ninputs = [\"dfn\"]\nbrokers = [{list}]\ntopic = \"{TOPIC}\"\n",
             args.cores.max(1)
         );
         let host = Host { name: instance.to_owned(), embedded: embedded.then(|| brokers.join(",")) };
-        let tree = Node::parse_toml(&text).map_err(|e| anyhow::anyhow!("{e}"))?;
-        let plan = Plan::build(Config::read(tree, std::iter::empty(), &[], &host)).map_err(|e| anyhow::anyhow!("{e}"))?;
-        RealDisk::new().make_dir(&state)?;
-        let (writer, _) = Writer::open(Box::new(RealDisk::new()), &state, store::Options::default())?;
-        let (clock, board) = (SystemClock::new(), Board::default());
-        let metrics = Metrics::new(&board);
-        let store = store::start(writer, clock, board.enter("store")).context("cannot start the store thread")?;
         let interrupted = Arc::new(AtomicBool::new(false));
         let flag = interrupted.clone();
         let ctrl_c: EdgeTask = Box::new(move |_| {
@@ -247,49 +196,36 @@ impl Running {
                 }
             })
         });
-        let needs = Needs {
-            plan: Arc::new(plan),
-            engine,
-            cores: io::cores().context("cannot ask which cores may be used")?,
-            watcher: Watcher::new().context("cannot start the watch thread")?,
-            clock,
-            board: board.clone(),
-            metrics: metrics.clone(),
-            store: Some(store),
-            rows: Rows::new(Vec::new()),
-            waiter: thread::current(),
-        };
-        Ok(Self { agent: Agent::start(needs, vec![ctrl_c])?, metrics, board, interrupted })
+        let inside = Inside::start(&text, &host, &state, engine, vec![ctrl_c])?;
+        Ok(Self { inside, interrupted })
     }
 
     /// Writes alerts at the rate until the time is over.
     fn write(&self, args: &Demo, scratch: &Scratch, lines: &mut Lines) -> anyhow::Result<Written> {
-        let failed = || format!("cannot write below {}; check its space", scratch.0.display());
-        let mut writer = LiveWriter::open(&scratch.alerts(), Synth::new(1, Mix::Natural), 0, None).with_context(failed)?;
-        let (mut wanted, mut ends) = (0, VecDeque::new());
-        let flights = Arc::new(Flights::default());
-        let watching = flights.clone().watch(self.metrics.clone());
+        let failed = || format!("cannot write below {}; check its space", scratch.path().display());
+        let mut writer = LiveWriter::open(&scratch.path().join("alerts"), Synth::new(1, Mix::Natural), 0, None).with_context(failed)?;
+        let mut wanted = 0;
+        let mut flights = Flights::watch(self.inside.metrics.branch("alerts", "dfn"))?;
         let begun = Instant::now();
         let mut rotated = false;
         while begun.elapsed() < args.span && !self.interrupted.load(Ordering::Relaxed) {
             let owed = (begun.elapsed().as_secs_f64() * args.rate as f64) as u64;
             while writer.alerts() < owed {
                 wanted += u64::from(matches!(writer.write().with_context(failed)?, Class::Ban | Class::WindowsSelected));
-                ends.push_back(writer.bytes());
-                flights.took_off(&mut ends, writer.flushed());
+                flights.line(writer.bytes());
+                flights.flushed(writer.flushed());
             }
             writer.tick().with_context(failed)?;
-            flights.took_off(&mut ends, writer.flushed());
+            flights.flushed(writer.flushed());
             if !rotated && begun.elapsed().as_secs_f64() > args.span.as_secs_f64() * ROTATE_AT {
                 rotated = true;
                 writer.rotate().with_context(failed)?;
             }
-            lines.turn(writer.alerts(), writer.flushed(), &self.metrics, &flights.latencies);
+            lines.turn(writer.alerts(), writer.flushed(), &self.inside.metrics, flights.take());
             thread::sleep(Duration::from_millis(2));
         }
         writer.flush().with_context(failed)?;
-        flights.took_off(&mut ends, writer.flushed());
-        flights.end(watching);
+        flights.flushed(writer.flushed());
         Ok(Written { alerts: Some(writer.alerts()), wanted: Some(wanted), bytes: writer.bytes(), parts: writer.parts() })
     }
 
@@ -297,14 +233,13 @@ impl Running {
     fn ship(&self, file: &Path, lines: &mut Lines) -> anyhow::Result<Written> {
         let bytes =
             fs::metadata(file).with_context(|| format!("cannot read {}; check the name and its permissions", file.display()))?.len();
-        let counts = self.metrics.branch("alerts", "dfn");
+        let counts = self.inside.metrics.branch("alerts", "dfn");
         let (mut moved, mut before) = (Instant::now(), 0);
-        let none = Mutex::default();
         while counts.read.get() < bytes && moved.elapsed() < PATIENCE && !self.interrupted.load(Ordering::Relaxed) {
             if counts.read.get() != before {
                 (moved, before) = (Instant::now(), counts.read.get());
             }
-            lines.turn(self.metrics.source("alerts").records.get(), counts.read.get(), &self.metrics, &none);
+            lines.turn(self.inside.metrics.source("alerts").records.get(), counts.read.get(), &self.inside.metrics, Vec::new());
             thread::sleep(Duration::from_millis(5));
         }
         // A last line without its newline is none yet.
@@ -313,7 +248,7 @@ impl Running {
 
     /// Waits until all is acked and found, or nothing moves any more.
     fn settle(&self, written: &Written, readback: &Readback, lines: &mut Lines) {
-        let counts = self.metrics.branch("alerts", "dfn");
+        let counts = self.inside.metrics.branch("alerts", "dfn");
         let now = || (counts.read.get(), counts.in_flight.get(), counts.delivered.get(), readback.found());
         let (mut moved, mut before) = (Instant::now(), now());
         loop {
@@ -325,7 +260,7 @@ impl Running {
                 (moved, before) = (Instant::now(), now());
             }
             if moved.elapsed() > PATIENCE {
-                for (component, state) in self.board.rows() {
+                for (component, state) in self.inside.board.rows() {
                     if !matches!(state, State::Ready | State::Starting) {
                         lines.say(&format!("{component}: {state}"));
                     }
@@ -337,65 +272,7 @@ impl Running {
     }
 
     fn stop(self) -> (Metrics, bool) {
-        let clean = self.agent.drain();
-        (self.metrics, clean)
-    }
-}
-
-/// Whole lines on their way: from the write that completed them to their ack.
-#[derive(Default)]
-struct Flights {
-    /// Bytes written when a write was done, and when.
-    off: Mutex<VecDeque<(u64, Instant)>>,
-    latencies: Mutex<Vec<Duration>>,
-    over: AtomicBool,
-}
-
-impl Flights {
-    /// Notes the last line that lies whole in the files.
-    fn took_off(&self, ends: &mut VecDeque<u64>, flushed: u64) {
-        let mut last = None;
-        while ends.front().is_some_and(|end| *end <= flushed) {
-            last = ends.pop_front();
-        }
-        if let Some(end) = last {
-            self.off.lock().unwrap_or_else(PoisonError::into_inner).push_back((end, Instant::now()));
-        }
-    }
-
-    /// Looks each millisecond which have landed.
-    fn watch(self: Arc<Self>, metrics: Metrics) -> thread::JoinHandle<()> {
-        let counts = metrics.branch("alerts", "dfn");
-        thread::spawn(move || {
-            while !self.over.load(Ordering::Relaxed) {
-                let acked = counts.shipped.get() + counts.dropped.total() + counts.dead_letter.total();
-                let now = Instant::now();
-                let mut off = self.off.lock().unwrap_or_else(PoisonError::into_inner);
-                while off.front().is_some_and(|(end, _)| *end <= acked) {
-                    let landed = off.pop_front().map(|(_, at)| now.saturating_duration_since(at));
-                    self.latencies.lock().unwrap_or_else(PoisonError::into_inner).extend(landed);
-                }
-                drop(off);
-                thread::sleep(Duration::from_millis(1));
-            }
-        })
-    }
-
-    fn end(&self, watching: thread::JoinHandle<()>) {
-        self.over.store(true, Ordering::Relaxed);
-        let _ = watching.join();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_span_of_time_is_seconds_or_minutes() {
-        for (text, seconds) in [("20s", Some(20)), ("2m", Some(120)), ("7", Some(7)), ("2h", None), ("s", None), ("", None), ("-1s", None)]
-        {
-            assert_eq!(span(text).ok(), seconds.map(Duration::from_secs), "{text:?}");
-        }
+        let Inside { agent, metrics, .. } = self.inside;
+        (metrics, agent.drain())
     }
 }

@@ -3,7 +3,6 @@
 use std::{
     fs,
     io::Write,
-    sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -26,6 +25,8 @@ pub(super) struct Lines {
     alerts: u64,
     bytes: u64,
     ticks: u64,
+    /// Since the last line.
+    new: Vec<Duration>,
     /// Nanoseconds, whole run.
     latency: Histogram<u64>,
 }
@@ -34,7 +35,7 @@ impl Lines {
     pub(super) fn new(json: bool, metrics: Metrics) -> Self {
         // Three digits up to a minute; the bounds are constants.
         let latency = Histogram::new_with_bounds(1_000, 60_000_000_000, 3).expect("bounds of a histogram");
-        Self { json, metrics, begun: Instant::now(), told: Instant::now(), alerts: 0, bytes: 0, ticks: ticks(), latency }
+        Self { json, metrics, begun: Instant::now(), told: Instant::now(), alerts: 0, bytes: 0, ticks: ticks(), new: Vec::new(), latency }
     }
 
     /// One line at once.
@@ -49,15 +50,15 @@ impl Lines {
     }
 
     /// The line of a second, when it is over.
-    pub(super) fn turn(&mut self, alerts: u64, bytes: u64, metrics: &Metrics, latencies: &Mutex<Vec<Duration>>) {
+    pub(super) fn turn(&mut self, alerts: u64, bytes: u64, metrics: &Metrics, latencies: Vec<Duration>) {
+        self.new.extend(latencies);
         let span = self.told.elapsed();
         if span < Duration::from_secs(1) {
             return;
         }
         let seconds = span.as_secs_f64();
-        let new = std::mem::take(&mut *latencies.lock().unwrap_or_else(PoisonError::into_inner));
         let mut now = Histogram::<u64>::new_from(&self.latency);
-        for latency in new {
+        for latency in std::mem::take(&mut self.new) {
             let nanos = u64::try_from(latency.as_nanos()).unwrap_or(u64::MAX);
             now.saturating_record(nanos);
             self.latency.saturating_record(nanos);

@@ -145,6 +145,10 @@ impl Io for Pread {
     fn engine(&self) -> &'static str {
         "pread"
     }
+
+    fn boot(&self) -> String {
+        host::boot()
+    }
 }
 
 struct Open {

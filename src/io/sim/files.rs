@@ -70,6 +70,8 @@ pub(super) struct Inner {
     pub(super) stopped: bool,
     pub(super) trouble: Trouble,
     pub(super) hints_lost: u32,
+    /// Times that the power came back.
+    pub(super) boots: u32,
     watchers: Vec<(PathBuf, Weak<Signal>)>,
 }
 
@@ -101,6 +103,7 @@ impl Files {
             stopped: false,
             trouble: Trouble::default(),
             hints_lost: 0,
+            boots: 0,
             watchers: Vec::new(),
         })))
     }
@@ -249,6 +252,7 @@ impl Files {
     /// what they were, and how many there are now.
     pub fn lose_power(&self) -> Vec<(usize, usize, usize)> {
         let mut inner = self.lock();
+        inner.boots += 1;
         let kept = {
             let len = inner.pending.len() as u64;
             usize::try_from(inner.chance.below(len + 1)).unwrap_or(0)

@@ -96,6 +96,10 @@ impl Io for Thread {
     fn engine(&self) -> &'static str {
         "sim"
     }
+
+    fn boot(&self) -> String {
+        self.files.lock().boots.to_string()
+    }
 }
 
 struct Open {

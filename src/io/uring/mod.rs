@@ -221,6 +221,10 @@ impl Io for Uring {
     fn engine(&self) -> &'static str {
         "uring"
     }
+
+    fn boot(&self) -> String {
+        host::boot()
+    }
 }
 
 struct Open {

@@ -257,7 +257,6 @@ impl Running {
 
     fn is_away(&mut self, e: &std::io::Error) {
         self.full_since = None;
-        self.standing.holds(self.waiting.len() as u64);
         self.standing.set(link::standing(&self.settings.to, e));
         if self.link.take().is_some() && self.is_proven {
             // It worked, and the manager may have started again: the next may be there already.

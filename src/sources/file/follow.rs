@@ -15,7 +15,7 @@ use std::{
 };
 
 use crate::{
-    checkpoint::{Row, SegmentRow, rung_crc},
+    checkpoint::{Row, Rung, SegmentRow, rung_crc},
     framing::whole_frames,
     io::{File, Io, Slab, Stat},
     limits,
@@ -48,34 +48,63 @@ pub struct Follow {
     io: Rc<dyn Io>,
     admit: Rc<dyn Admit>,
     standing: Standing,
-    path: PathBuf,
-    stream: String,
+    /// The name; of several files it may change.
+    pub(super) path: PathBuf,
+    pub(super) stream: String,
     siblings: Box<dyn Siblings>,
     start_at: StartAt,
+    /// What the checkpoint held at the start.
+    saved: Option<Row>,
 }
 
 /// The file that is being read.
-struct Open {
-    file: Rc<dyn File>,
-    stat: Stat,
-    path: PathBuf,
+pub(super) struct Open {
+    pub(super) file: Rc<dyn File>,
+    pub(super) stat: Stat,
+    pub(super) path: PathBuf,
     /// Its number in positions; grows with each file.
     segment: u32,
     /// Its dated number, where it is known.
     dated: Option<u32>,
     incarnation: u16,
     /// Of the next byte to be read, the part line included.
-    offset: u64,
+    pub(super) offset: u64,
     /// Part line, read and not yet whole; it ends at `offset`.
     part: Vec<u8>,
     /// The last bytes before the part line, for rungs and for the look back.
     window: Vec<u8>,
+    /// Proofs of an earlier life that still hold below `offset`.
+    rungs: Vec<Rung>,
     head: (u32, u32),
     origin: Arc<str>,
 }
 
+/// What is to be opened when nothing is.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Next {
+    /// What the name is.
+    Named,
+    /// The first file that is not yet known; `None`: there was none.
+    NewerThan(Option<u32>),
+    /// The first file behind the one that was read.
+    Behind(u32),
+}
+
+/// Why a file is not read on.
+pub(super) enum ReadError {
+    /// What lies before the place is not what was read there.
+    Restarted,
+    Io(io::Error),
+}
+
+impl From<io::Error> for ReadError {
+    fn from(e: io::Error) -> Self {
+        Self::Io(e)
+    }
+}
+
 /// What a look at the end of the file found.
-enum Look {
+pub(super) enum Look {
     /// It may grow.
     Wait,
     /// The name is away.
@@ -97,40 +126,35 @@ impl Follow {
         siblings: Box<dyn Siblings>,
         start_at: StartAt,
     ) -> Self {
-        Self { io, admit, standing, path, stream, siblings, start_at }
+        let saved = admit.resume(&stream);
+        Self { io, admit, standing, path, stream, siblings, start_at, saved }
     }
 
     /// Runs until the admission is closed.
     pub async fn run(self) {
         let watch = self.io.watch(&self.path);
-        let mut opened = false;
-        let mut current = match self.admit.resume(&self.stream) {
-            Some(row) => {
-                let found = self.resume(&row).await;
-                opened = found.is_some();
-                found
-            }
+        let (mut current, mut next) = match &self.saved {
+            Some(row) => self.resume(row).await,
             None => self.begin().await,
         };
-        if let Some(open) = &current
-            && !opened
-        {
-            self.announce(open);
-            opened = true;
-        }
-        if current.is_none() {
+        let mut announced = false;
+        if let Some(open) = &current {
+            self.announce(open).await;
+            announced = true;
+        } else {
             tracing::info!(path = %self.path.display(), "file is not there yet; waiting for it");
         }
         while !self.admit.is_closed() {
             let Some(open) = &mut current else {
-                match self.open(&self.path, 0, None).await {
+                match self.open_next(next).await {
                     Ok(open) => {
-                        if opened {
+                        if announced {
                             self.describe(&open);
                         } else {
-                            self.announce(&open);
-                            opened = true;
+                            self.announce(&open).await;
+                            announced = true;
                         }
+                        next = Next::Named;
                         current = Some(open);
                         continue;
                     }
@@ -140,30 +164,19 @@ impl Follow {
                 continue;
             };
             self.standing.set(State::Ready);
-            match self.read_to_end(open).await {
-                Ok(()) => {}
-                Err(e) => {
+            let look = match self.read_to_end(open).await {
+                Ok(()) if self.admit.is_closed() => break,
+                Ok(()) => self.look(open).await,
+                Err(ReadError::Restarted) => Look::Restarted,
+                Err(ReadError::Io(e)) => {
                     self.standing
                         .set(State::Retrying(format!("cannot read {}: {e}; check its disk and its permissions", open.path.display())));
-                    self.wait(&*watch).await;
-                    continue;
+                    Look::Wait
                 }
-            }
-            if self.admit.is_closed() {
-                break;
-            }
-            match self.look(open).await {
+            };
+            match look {
                 Look::Wait | Look::Away => self.wait(&*watch).await,
-                Look::Restarted => {
-                    self.lose_part(open).await;
-                    tracing::warn!(path = %open.path.display(), read_to = open.offset, "file was cut or written over; reading it from its start");
-                    open.incarnation = open.incarnation.saturating_add(1);
-                    open.offset = 0;
-                    open.window.clear();
-                    open.origin = self.siblings.origin(open.segment, open.incarnation);
-                    open.head = self.head(&*open.file).await;
-                    self.describe(open);
-                }
+                Look::Restarted => self.restart(open).await,
                 Look::Rotated => {
                     match self.rotate(open).await {
                         Some(next) => current = Some(next),
@@ -175,6 +188,24 @@ impl Follow {
         }
     }
 
+    /// The file was cut or written over: a new life of it begins at its start.
+    pub(super) async fn restart(&self, open: &mut Open) {
+        self.lose_part(open).await;
+        tracing::warn!(path = %open.path.display(), read_to = open.offset, "file was cut or written over; reading it from its start");
+        open.incarnation = open.incarnation.saturating_add(1);
+        open.offset = 0;
+        open.window.clear();
+        open.rungs.clear();
+        open.origin = self.siblings.origin(open.segment, open.incarnation);
+        if let Ok(now) = open.file.stat() {
+            open.stat.modified = now.modified;
+        }
+        open.head = self.head(&*open.file).await;
+        self.describe(open);
+        // A restart must not give its addresses to what is there by then.
+        self.admit.saved().await;
+    }
+
     async fn wait(&self, watch: &dyn crate::io::Watch) {
         tokio::select! {
             biased;
@@ -184,27 +215,41 @@ impl Follow {
     }
 
     /// The first start of all.
-    async fn begin(&self) -> Option<Open> {
-        let mut open = self.open(&self.path, 0, None).await.ok()?;
+    async fn begin(&self) -> (Option<Open>, Next) {
+        match self.open(&self.path, None).await {
+            Ok(open) => (Some(self.begin_in(open).await), Next::Named),
+            // What appears later is new from its first file on, however often it is swapped first.
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                (None, Next::NewerThan(self.siblings.files(&*self.io).last().map(|(segment, _)| *segment)))
+            }
+            Err(_) => (None, Next::Named),
+        }
+    }
+
+    /// Goes to where a first start begins.
+    pub(super) async fn begin_in(&self, mut open: Open) -> Open {
         if self.start_at == StartAt::End {
             let size = open.file.stat().map(|s| s.size).unwrap_or(0);
             open.offset = self.last_line_end(&*open.file, size).await;
             open.window = self.before(&*open.file, open.offset).await;
         }
-        Some(open)
+        open
     }
 
-    fn announce(&self, open: &Open) {
+    /// Makes the stream known; its start is saved before its first bytes, so that a first run that
+    /// is killed does not begin elsewhere the next time.
+    pub(super) async fn announce(&self, open: &Open) {
         self.admit.open(&self.stream, position(open));
         self.describe(open);
+        self.admit.saved().await;
     }
 
     fn describe(&self, open: &Open) {
-        self.admit.segment(&self.stream, row_of(open));
+        self.admit.segment(&self.stream, row_of(open, self.io.boot()));
     }
 
     /// Opens `path`; its segment is its dated name's, or the one after `last`.
-    async fn open(&self, path: &Path, incarnation: u16, last: Option<u32>) -> io::Result<Open> {
+    pub(super) async fn open(&self, path: &Path, last: Option<u32>) -> io::Result<Open> {
         let file = self.io.open(path)?;
         let stat = file.stat()?;
         if !stat.is_file {
@@ -221,9 +266,34 @@ impl Follow {
             (None, None) => self.siblings.unnamed(&*self.io),
         };
         let head = self.head(&*file).await;
+        let incarnation = self.life_of(segment, &*file, &stat, head).await;
         let origin = self.siblings.origin(segment, incarnation);
         let path = path.to_owned();
-        Ok(Open { file, stat, path, segment, dated, incarnation, offset: 0, part: Vec::new(), window: Vec::new(), head, origin })
+        let (part, window, rungs) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Open { file, stat, path, segment, dated, incarnation, offset: 0, part, window, rungs, head, origin })
+    }
+
+    /// Which life of a segment a file is that is read from its start. A branch may have read it
+    /// before a restart, further than others: it goes on only if the bytes still are what it read.
+    async fn life_of(&self, segment: u32, file: &dyn File, stat: &Stat, head: (u32, u32)) -> u16 {
+        let Some(row) = &self.saved else { return 0 };
+        let Some(saved) = row.segments.iter().filter(|s| s.segment == segment).max_by_key(|s| s.incarnation) else { return 0 };
+        let read_to = row.branches.iter().filter_map(|branch| match branch.position {
+            Position::File { segment: s, incarnation, offset } if (s, incarnation) == (segment, saved.incarnation) => Some(offset),
+            _ => None,
+        });
+        let agrees = match self.proven(file, saved, stat.size).await.1 {
+            Some(agrees) => agrees,
+            None => saved.head_len == 0 || head == (saved.head_len, saved.head_crc),
+        };
+        let is_whole = agrees && read_to.max().is_none_or(|read_to| read_to <= stat.size) && !self.is_other_boot(row, saved);
+        if is_whole { saved.incarnation } else { saved.incarnation.saturating_add(1) }
+    }
+
+    /// True if the host went down while bytes above the watermarks may have been handed on: after a
+    /// power loss others may stand in their place.
+    fn is_other_boot(&self, row: &Row, saved: &SegmentRow) -> bool {
+        !row.drained && !saved.boot.is_empty() && saved.boot != self.io.boot()
     }
 
     fn dated(&self, stat: &Stat) -> Option<u32> {
@@ -268,10 +338,19 @@ impl Follow {
     }
 
     /// Reads what is there now, whole frames only.
-    async fn read_to_end(&self, open: &mut Open) -> io::Result<()> {
+    async fn read_to_end(&self, open: &mut Open) -> Result<(), ReadError> {
+        self.read_some(open, u64::MAX).await.map(|_| ())
+    }
+
+    /// Reads what is there now, and about `most` bytes of it; true if the end was reached.
+    pub(super) async fn read_some(&self, open: &mut Open, most: u64) -> Result<bool, ReadError> {
+        let from = open.offset;
         loop {
             if self.admit.is_closed() {
-                return Ok(());
+                return Ok(true);
+            }
+            if open.offset - from >= most {
+                return Ok(false);
             }
             let size = open.file.stat()?.size;
             let behind = size.saturating_sub(open.offset);
@@ -283,8 +362,10 @@ impl Follow {
             let (slab, read) = open.file.read_at(open.offset, want, behind > limits::COLD_BACKLOG_BYTES, slab).await;
             let n = read?;
             if n == 0 {
-                return Ok(());
+                return Ok(true);
             }
+            // Looked at after the read: whatever was read is of the life that is proven here.
+            self.prove(open).await?;
             open.offset += n as u64;
             self.cut(open, slab).await;
             // A backlog that nobody wants takes no credits and would never wait: stop signals,
@@ -343,7 +424,7 @@ impl Follow {
     }
 
     /// A part line at the end of a finished file: a lost tail.
-    async fn lose_part(&self, open: &mut Open) {
+    pub(super) async fn lose_part(&self, open: &mut Open) {
         if open.part.is_empty() {
             return;
         }
@@ -353,30 +434,50 @@ impl Follow {
     }
 
     /// What the name and the file say now that its end is reached.
-    async fn look(&self, open: &mut Open) -> Look {
+    pub(super) async fn look(&self, open: &mut Open) -> Look {
         let Ok(now) = open.file.stat() else { return Look::Wait };
         if now.size < open.offset {
             return Look::Restarted;
+        }
+        match self.prove(open).await {
+            Ok(()) => {}
+            Err(ReadError::Restarted) => return Look::Restarted,
+            Err(ReadError::Io(_)) => return Look::Wait,
         }
         if open.dated.is_none() {
             open.dated = self.dated(&open.stat);
         }
         match self.io.stat(&self.path) {
             Err(_) => Look::Away,
-            Ok(named) if same(&named, &open.stat) => {
-                // Cut and grown past the old end between two looks: what lay before is other bytes.
-                let before = open.offset - open.part.len() as u64;
-                if now.modified != open.stat.modified
-                    && !open.window.is_empty()
-                    && self.before(&*open.file, before).await != tail_of(&open.window, before)
-                {
-                    return Look::Restarted;
-                }
-                open.stat.modified = now.modified;
-                Look::Wait
-            }
+            Ok(named) if same(&named, &open.stat) => Look::Wait,
             Ok(_) => Look::Rotated,
         }
+    }
+
+    /// Looks whether the file, where it changed, still holds what was read just before the place:
+    /// cut and grown past it between two looks, it holds other bytes.
+    async fn prove(&self, open: &mut Open) -> Result<(), ReadError> {
+        let now = open.file.stat()?;
+        if now.modified == open.stat.modified {
+            return Ok(());
+        }
+        let known = [open.window.as_slice(), &open.part].concat();
+        let proof = known.get(known.len().saturating_sub(limits::RUNG_BYTES)..).unwrap_or_default();
+        let found = self.before(&*open.file, open.offset).await;
+        let found = found.get(found.len().saturating_sub(proof.len())..).unwrap_or_default();
+        if found.len() < proof.len() {
+            let is_cut = open.file.stat()?.size < open.offset;
+            return Err(if is_cut {
+                ReadError::Restarted
+            } else {
+                io::Error::other("bytes that were read before cannot be read again").into()
+            });
+        }
+        if found != proof {
+            return Err(ReadError::Restarted);
+        }
+        open.stat.modified = now.modified;
+        Ok(())
     }
 
     /// Ends the file that is open and begins the next: the one after it in the dated tree, or
@@ -390,6 +491,10 @@ impl Follow {
         self.lose_part(open).await;
         tracing::info!(from = %open.path.display(), to = %next.path.display(), read = open.offset, "rotated");
         self.describe(&next);
+        if next.dated.is_none() || next.incarnation > 0 {
+            // Its number or its life is known to nobody else.
+            self.admit.saved().await;
+        }
         Some(next)
     }
 
@@ -401,7 +506,7 @@ impl Follow {
                     continue;
                 }
                 // By its dated name: the name itself may be yet another file by now.
-                match self.open(&path, 0, Some(open.segment)).await {
+                match self.open(&path, Some(open.segment)).await {
                     Ok(next) => return Some(next),
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {
                         tracing::error!(path = %path.display(), "a part was gone before it was read, it is lost; see who removes alert files");
@@ -417,7 +522,7 @@ impl Follow {
         if named.is_none_or(|named| same(&named, &open.stat)) {
             return None;
         }
-        match self.open(&self.path, 0, Some(open.segment)).await {
+        match self.open(&self.path, Some(open.segment)).await {
             Ok(next) => Some(next),
             Err(e) => {
                 self.standing.set(State::Retrying(self.not_open(&e)));
@@ -427,7 +532,7 @@ impl Follow {
     }
 
     /// Why the name cannot be followed now, for the person who is paged.
-    fn not_open(&self, e: &io::Error) -> String {
+    pub(super) fn not_open(&self, e: &io::Error) -> String {
         let path = self.path.display();
         match e.kind() {
             io::ErrorKind::NotFound => format!("{path} is not there; waiting for it"),
@@ -437,23 +542,24 @@ impl Follow {
     }
 
     /// Finds the file that the checkpoint speaks of, and the place in it.
-    async fn resume(&self, row: &Row) -> Option<Open> {
-        let Some(Position::File { segment, incarnation, offset }) = row.lowest().cloned() else {
-            let open = self.begin().await?;
-            self.announce(&open);
-            return Some(open);
-        };
-        let saved = row.segments.iter().find(|s| (s.segment, s.incarnation) == (segment, incarnation)).cloned();
-        let start = Position::File { segment, incarnation, offset };
-        self.admit.open(&self.stream, start);
-        let Some(saved) = saved else {
+    pub(super) async fn resume(&self, row: &Row) -> (Option<Open>, Next) {
+        let Some(Position::File { segment, incarnation, offset }) = row.lowest().cloned() else { return self.begin().await };
+        // A later life of the file may have begun that nothing is acked of yet.
+        let lives = row.segments.iter().filter(|s| s.segment == segment && s.incarnation >= incarnation);
+        let Some(saved) = lives.max_by_key(|s| s.incarnation) else {
             // Nothing is known of the file, only its number.
-            let mut open = self.first_from(segment).await?;
-            open.offset = if open.segment == segment { offset } else { 0 };
-            self.describe(&open);
-            return Some(open);
+            let next = segment.checked_sub(1).map_or(Next::NewerThan(None), Next::Behind);
+            let mut open = self.open_next(next).await.ok();
+            if let Some(open) = open.as_mut().filter(|open| open.segment == segment) {
+                (open.incarnation, open.offset) = (incarnation, offset);
+                open.origin = self.siblings.origin(segment, incarnation);
+                open.window = self.before(&*open.file, offset).await;
+            }
+            return (open, next);
         };
-        for path in self.candidates(&saved) {
+        let is_later = saved.incarnation > incarnation;
+        let from = if is_later { 0 } else { offset };
+        for path in self.candidates(saved) {
             let Ok(file) = self.io.open(&path) else { continue };
             let Ok(stat) = file.stat() else { continue };
             let same_file =
@@ -463,11 +569,8 @@ impl Follow {
             if !(same_file || same_head) {
                 continue;
             }
-            let rung = saved.rungs.iter().rev().find(|r| r.offset <= stat.size).copied();
-            let agrees = match rung {
-                Some(rung) => rung_crc(&self.before(&*file, rung.offset).await) == rung.crc,
-                None => saved.head_len == 0 || same_head,
-            };
+            let (proven, agrees) = self.proven(&*file, saved, stat.size).await;
+            let agrees = agrees.unwrap_or(same_head || saved.head_len == 0 && !is_later);
             if !same_file && !agrees {
                 continue;
             }
@@ -477,43 +580,61 @@ impl Follow {
                 path,
                 segment,
                 dated: None,
-                incarnation,
-                offset,
+                incarnation: saved.incarnation,
+                offset: from,
                 part: Vec::new(),
                 window: Vec::new(),
+                rungs: Vec::new(),
                 head: (saved.head_len, saved.head_crc),
-                origin: self.siblings.origin(segment, incarnation),
+                origin: self.siblings.origin(segment, saved.incarnation),
             };
             open.dated = self.dated(&open.stat);
-            if !agrees || stat.size < offset {
-                open.incarnation = incarnation.saturating_add(1);
+            if !agrees || stat.size < from || self.is_other_boot(row, saved) {
+                open.incarnation = saved.incarnation.saturating_add(1);
                 open.origin = self.siblings.origin(segment, open.incarnation);
-                // Cut back by a power loss: what is there was shipped. Anything else: other bytes.
-                open.offset = if agrees && rung.is_some() { stat.size } else { 0 };
+                // What is proven was shipped; from there on anything may have been lost and written anew.
+                open.offset = if agrees && stat.size >= from { from } else { from.min(proven) };
+                open.rungs = saved.rungs.iter().filter(|rung| rung.offset <= open.offset).copied().collect();
                 open.head = self.head(&*open.file).await;
-                tracing::warn!(path = %open.path.display(), saved = offset, size = stat.size, resumes_at = open.offset, "file is not as it was left; a new incarnation begins");
+                tracing::warn!(path = %open.path.display(), saved = from, size = stat.size, resumes_at = open.offset, "file may not be as it was left; a new incarnation begins");
             }
             open.window = self.before(&*open.file, open.offset).await;
-            self.describe(&open);
-            return Some(open);
+            return (Some(open), Next::Named);
         }
         tracing::error!(path = saved.path, offset, "the file that was being read is gone, its rest is lost; going on with the next one");
-        let next = self.first_from(segment + 1).await?;
-        self.describe(&next);
-        Some(next)
+        (self.open_next(Next::Behind(segment)).await.ok(), Next::Behind(segment))
     }
 
-    /// The first file at or after a segment, or what the name is.
-    async fn first_from(&self, segment: u32) -> Option<Open> {
-        for (number, path) in self.siblings.files(&*self.io) {
-            if number < segment {
+    /// Up to where a file holds what was read from it, and whether its highest rung agrees; `None`
+    /// if it has no rung that fits.
+    async fn proven(&self, file: &dyn File, saved: &SegmentRow, size: u64) -> (u64, Option<bool>) {
+        let mut agrees = None;
+        for rung in saved.rungs.iter().rev().filter(|rung| rung.offset <= size) {
+            if rung_crc(&self.before(file, rung.offset).await) == rung.crc {
+                return (rung.offset, Some(agrees.unwrap_or(true)));
+            }
+            agrees = Some(false);
+        }
+        (0, agrees)
+    }
+
+    /// Opens what comes next where nothing is open.
+    async fn open_next(&self, next: Next) -> io::Result<Open> {
+        let (newer_than, last) = match next {
+            Next::Named => return self.open(&self.path, None).await,
+            Next::NewerThan(known) => (known, None),
+            Next::Behind(last) => (Some(last), Some(last)),
+        };
+        for (segment, path) in self.siblings.files(&*self.io) {
+            if newer_than.is_some_and(|known| segment <= known) {
                 continue;
             }
-            if let Ok(open) = self.open(&path, 0, segment.checked_sub(1)).await {
-                return Some(open);
+            match self.open(&path, last).await {
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                opened => return opened,
             }
         }
-        self.open(&self.path, 0, segment.checked_sub(1)).await.ok()
+        self.open(&self.path, last).await
     }
 
     fn candidates(&self, saved: &SegmentRow) -> Vec<PathBuf> {
@@ -536,17 +657,11 @@ fn same(a: &Stat, b: &Stat) -> bool {
     (a.device, a.inode) == (b.device, b.inode)
 }
 
-/// The window is the bytes before an offset: all of them near the start of a file.
-fn tail_of(window: &[u8], before: u64) -> &[u8] {
-    let len = usize::try_from(before).unwrap_or(usize::MAX).min(window.len());
-    &window[window.len() - len..]
-}
-
 fn position(open: &Open) -> Position {
     Position::File { segment: open.segment, incarnation: open.incarnation, offset: open.offset - open.part.len() as u64 }
 }
 
-fn row_of(open: &Open) -> SegmentRow {
+fn row_of(open: &Open, boot: String) -> SegmentRow {
     SegmentRow {
         segment: open.segment,
         incarnation: open.incarnation,
@@ -557,6 +672,7 @@ fn row_of(open: &Open) -> SegmentRow {
         head_len: open.head.0,
         head_crc: open.head.1,
         finished: false,
-        rungs: Vec::new(),
+        boot,
+        rungs: open.rungs.clone(),
     }
 }

@@ -1,10 +1,18 @@
-//! `file`: one file by its name, through rename and copytruncate.
+//! `file`: one file by its name, through rename and copytruncate; or files by a pattern.
 
 mod follow;
+mod glob;
+mod many;
 
-use std::{path::PathBuf, rc::Rc, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    rc::Rc,
+    sync::Arc,
+};
 
 pub use follow::{Follow, Siblings, StartAt};
+use glob::{Pattern, is_pattern};
+use many::Many;
 
 use super::{Admit, Kind, Source, SourceError, Spec};
 use crate::{
@@ -18,7 +26,12 @@ use crate::{
 pub struct File;
 
 const FIELDS: &[Field] = &[
-    Field::required("path", Type::Path, "The file to follow. It need not exist yet; renamed, swapped and cut files are followed."),
+    Field::required(
+        "path",
+        Type::Path,
+        "The file to follow. It need not exist yet; renamed, swapped and cut files are followed. `*`, `?` and `[a-z]` in its name \
+         mean every file of that folder that fits, up to 256, each a stream of its own that ends when the file is gone.",
+    ),
     Field::new("start_at", Type::Choice(&["end", "beginning"]), "end", START_AT),
 ];
 
@@ -30,13 +43,24 @@ impl Kind for File {
         "file"
     }
     fn about(&self) -> &'static str {
-        "lines of one file, through rename and copytruncate"
+        "lines of one file or of all that fit a pattern, through rename and copytruncate"
     }
     fn fields(&self) -> &'static [Field] {
         FIELDS
     }
     fn parse(&self, section: &mut Section<'_>) -> Box<dyn Spec> {
-        Box::new(Settings { path: section.path("path"), start_at: start_at(section) })
+        let path = section.path("path");
+        let folder = path.parent().map(|folder| folder.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if is_pattern(&folder) {
+            section
+                .wrong("path", format!("{folder:?} is a pattern of folders; only the name may be one, so write a source for each folder"));
+        }
+        let pattern = is_pattern(&name).then(|| Pattern::parse(&name)).transpose().unwrap_or_else(|what| {
+            section.wrong("path", what);
+            None
+        });
+        Box::new(Settings { path, pattern, start_at: start_at(section) })
     }
 }
 
@@ -51,6 +75,8 @@ pub fn start_at(section: &mut Section<'_>) -> StartAt {
 #[derive(Clone, Debug)]
 struct Settings {
     path: PathBuf,
+    /// Of the last part of `path`, where that is no plain name.
+    pattern: Option<Pattern>,
     start_at: StartAt,
 }
 
@@ -71,7 +97,12 @@ struct Running {
 impl Source for Running {
     fn run(self: Box<Self>, io: Rc<dyn Io>, admit: Rc<dyn Admit>, standing: Standing) -> LocalFuture<'static, Result<(), SourceError>> {
         Box::pin(async move {
-            let Settings { path, start_at } = self.settings;
+            let Settings { path, pattern, start_at } = self.settings;
+            if let Some(pattern) = pattern {
+                let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
+                Many { io, admit, standing, name: self.name, folder, pattern, start_at }.run().await;
+                return Ok(());
+            }
             let stream = path.display().to_string();
             let siblings = Numbered { name: format!("file/{}/{}", encode_name(&self.name), encode_name(&stream)) };
             Follow::new(io, admit, standing, path, stream, Box::new(siblings), start_at).run().await;

@@ -338,7 +338,7 @@ impl Sim {
         if self.files.is_stopped() {
             return None;
         }
-        self.judge.starts(checkpoint.as_ref());
+        self.judge.starts(checkpoint.as_ref(), self.machine.clock().mono());
         let rows = checkpoint.map(|c: Checkpoint| c.rows).unwrap_or_default();
         self.say(|| format!("the agent starts at {:?}", rows.iter().map(|row| &row.branches).collect::<Vec<_>>()));
         let begun = Begun {

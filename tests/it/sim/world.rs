@@ -48,6 +48,8 @@ pub struct Dated {
     pub excused: bool,
     /// Offsets at which it was cut back.
     pub cuts: Vec<usize>,
+    /// Monotonic nanoseconds.
+    pub made: Nanos,
     /// In which life of the agent it lost its last name.
     pub unlinked_in: Option<u32>,
 }
@@ -66,6 +68,8 @@ pub struct World {
     synth: Synth,
     date: jiff::civil::Date,
     compress: Option<(Nanos, PathBuf)>,
+    /// Starts of the manager: what one had still to do dies with it.
+    starts: u32,
 }
 
 pub type Shared = Rc<RefCell<World>>;
@@ -92,6 +96,7 @@ impl World {
             writer: Writer::new(ALERTS, date),
             date,
             compress: None,
+            starts: 0,
         }
     }
 
@@ -122,7 +127,8 @@ impl World {
                 self.files.create(&path);
                 let file = self.files.identity(&path).unwrap();
                 if let Some(segment) = Self::segment_of(&path) {
-                    self.dated.entry(file).or_default().segment = segment;
+                    let made = self.machine.clock().mono();
+                    self.dated.entry(file).or_insert_with(|| Dated { segment, made, ..Dated::default() });
                 }
             }
             Op::Append { path, bytes } => {
@@ -176,6 +182,7 @@ impl World {
     }
 
     fn restart(&mut self) {
+        self.starts += 1;
         let lost = self.writer.crash().len();
         self.say(|| format!("the manager restarts, {lost} bytes were never written"));
         for op in self.writer.open() {
@@ -237,8 +244,11 @@ pub async fn live(world: Shared) {
 
 /// Operations one after the other, with a moment between them now and then.
 async fn execute(world: &Shared, ops: Vec<Op>) {
-    let machine = world.borrow().machine.clone();
+    let (machine, starts) = (world.borrow().machine.clone(), world.borrow().starts);
     for op in ops {
+        if world.borrow().starts != starts {
+            return;
+        }
         world.borrow_mut().apply(op);
         let late = {
             let mut world = world.borrow_mut();

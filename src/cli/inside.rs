@@ -1,0 +1,56 @@
+//! The agent inside another command's process: for the demo, measuring and tests.
+
+use std::{path::Path, sync::Arc, thread};
+
+use anyhow::Context;
+
+use crate::{
+    clock::SystemClock,
+    io::{self, Disk, Engine, Watcher, disk::RealDisk},
+    metrics::{Board, Metrics},
+    register::Node,
+    store::{self, Writer},
+    topology::{
+        Config, Host, Plan,
+        home::Rows,
+        run::{Agent, EdgeTask, Needs},
+    },
+};
+
+/// A started agent, what it counts and how its components stand.
+pub struct Inside {
+    pub agent: Agent,
+    pub metrics: Metrics,
+    pub board: Board,
+}
+
+impl Inside {
+    /// Starts an agent on a config given as TOML; its state is kept in `state`, and goes on from there.
+    ///
+    /// - `host`: names it, and says what broker `embedded` is.
+    /// - `tasks`: what else runs on its edge thread.
+    ///
+    /// # Errors
+    /// A wrong config, a state folder that cannot be used, threads that cannot start.
+    pub fn start(config: &str, host: &Host, state: &Path, engine: Engine, tasks: Vec<EdgeTask>) -> anyhow::Result<Self> {
+        let tree = Node::parse_toml(config).map_err(|e| anyhow::anyhow!("{e}"))?;
+        let plan = Plan::build(Config::read(tree, std::iter::empty(), &[], host)).map_err(|e| anyhow::anyhow!("{e}"))?;
+        RealDisk::new().make_dir(state).with_context(|| format!("cannot make state folder {}", state.display()))?;
+        let (writer, checkpoint) = Writer::open(Box::new(RealDisk::new()), state, store::Options::default())?;
+        let (clock, board) = (SystemClock::new(), Board::default());
+        let metrics = Metrics::new(&board);
+        let needs = Needs {
+            plan: Arc::new(plan),
+            engine,
+            cores: io::cores().context("cannot ask which cores may be used")?,
+            watcher: Watcher::new().context("cannot start the watch thread")?,
+            clock,
+            board: board.clone(),
+            metrics: metrics.clone(),
+            store: Some(store::start(writer, clock, board.enter("store")).context("cannot start the store thread")?),
+            rows: Rows::new(checkpoint.map(|c| c.rows).unwrap_or_default()),
+            waiter: thread::current(),
+        };
+        Ok(Self { agent: Agent::start(needs, tasks)?, metrics, board })
+    }
+}
