@@ -281,6 +281,20 @@ fn fingerprint(stat: &Stat) -> String {
     format!("{:x}-{:x}-{:x}", stat.device, stat.inode, stat.born)
 }
 
+/// True for what [`fingerprint`] gives: a path is named otherwise.
+pub(super) fn is_fingerprint(stream: &str) -> bool {
+    let is_hex = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit());
+    stream.split('-').count() == 3 && stream.split('-').all(is_hex)
+}
+
+/// Text of an origin before the offset.
+pub(super) fn origin(name: &str, incarnation: u16) -> String {
+    match incarnation {
+        0 => name.to_owned(),
+        n => format!("{name}~{n}"),
+    }
+}
+
 fn same(a: &Stat, b: &Stat) -> bool {
     (a.device, a.inode, a.born) == (b.device, b.inode, b.born)
 }
@@ -302,10 +316,7 @@ impl Siblings for Itself {
         0
     }
     fn origin(&self, _segment: u32, incarnation: u16) -> Arc<str> {
-        match incarnation {
-            0 => self.0.as_str().into(),
-            n => format!("{}~{n}", self.0).into(),
-        }
+        origin(&self.0, incarnation).into()
     }
 }
 
