@@ -1,6 +1,8 @@
 //! What every engine on a real host asks of the file system in the same way: names, identity,
 //! the hot read.
 
+#![allow(clippy::disallowed_methods, reason = "this is where the real file system is")]
+
 use std::{
     fs,
     io::{self, IoSliceMut},
