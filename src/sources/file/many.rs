@@ -175,6 +175,7 @@ impl Many {
         let first = rows.as_ref().is_some_and(Vec::is_empty);
         let mut rows = rows.unwrap_or_default();
         let mut trouble = None;
+        let before = tails.len();
         // Those that the checkpoint knows come first, so that the limit leaves out new ones.
         let (known, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, stat)| rows.iter().any(|row| is_of(row, stat)));
         for (path, stat) in known.into_iter().chain(new) {
@@ -200,6 +201,10 @@ impl Many {
             }
         }
         self.take_up_lost(rows, &names, tails, bell, total).await;
+        // Where each begins is on disk before its first bytes go out; one save for all that are new.
+        if tails.len() > before {
+            self.admit.saved().await;
+        }
         trouble
     }
 
@@ -247,7 +252,7 @@ impl Many {
             Some(row) => follow.resume(row).await.0.ok_or_else(|| format!("{} went away just now; looking again", path.display()))?,
             None => follow.begin_in(open).await,
         };
-        follow.announce(&open).await;
+        follow.make_known(&open);
         tracing::info!(path = %path.display(), stream = follow.stream, offset = open.offset, "file");
         Ok(Tail { due: Due::on(&self.io, path, bell), follow, open, lag, gone: None, trouble: None })
     }
