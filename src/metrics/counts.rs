@@ -56,6 +56,7 @@ pub struct Metrics {
     lag: Family<Labels, Level>,
     lag_seconds: Family<Labels, Seconds>,
     states: Family<Labels, Level>,
+    shed: Count,
     checkpoint_age: Seconds,
     /// Wall time of the last save, nanoseconds since 1970; 0 for none.
     saved_at: Arc<AtomicU64>,
@@ -89,6 +90,7 @@ impl Metrics {
             lag: Family::default(),
             lag_seconds: Family::default(),
             states: Family::default(),
+            shed: Count::default(),
             checkpoint_age: Seconds::default(),
             saved_at: Arc::default(),
             branches: Arc::default(),
@@ -115,6 +117,7 @@ impl Metrics {
             "Since the checkpoint was last saved, which is done when something moved; NaN before the first save",
             metrics.checkpoint_age.clone(),
         );
+        metrics.register("shipper_shed_messages", "Messages that a sink which is not required lost", metrics.shed.clone());
         metrics.register("shipper_dropped_messages", "Messages that a component let go on purpose", board.dropped().clone());
         metrics
     }
@@ -124,6 +127,27 @@ impl Metrics {
     /// - `name`: `shipper_<noun>_<unit>`; counters get their `_total` when told.
     pub fn register(&self, name: &str, help: &str, metric: impl Metric) {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric);
+    }
+
+    /// Messages that sinks which are not required lost, refused or for want of room.
+    pub fn shed(&self) -> Count {
+        self.shed.clone()
+    }
+
+    /// The graph is built anew: counts go on, what stood for parts of the old one is forgotten. What
+    /// nobody acked any more will be read again, and is counted so (`dropped{reason="read_again"}`).
+    pub fn begin_anew(&self) {
+        for (_, _, counts) in self.branches() {
+            let left = counts.in_flight.get();
+            if let Ok(bytes @ 1..) = u64::try_from(left) {
+                counts.dropped.add("read_again", bytes);
+                counts.in_flight.dec_by(left);
+            }
+        }
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.states.clear();
+        self.lag.clear();
+        self.lag_seconds.clear();
     }
 
     /// The counters of one source.
@@ -362,6 +386,19 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_is_left_in_flight_when_the_graph_is_built_anew_is_no_imbalance() {
+        let metrics = Metrics::new(&Board::default());
+        let branch = metrics.branch("alerts", "dfn");
+        branch.read.inc_by(100);
+        branch.shipped.inc_by(60);
+        branch.in_flight.inc_by(40);
+        metrics.begin_anew();
+        assert_eq!((branch.imbalance(), branch.in_flight.get(), branch.dropped.total()), (0, 0, 40));
+        metrics.begin_anew();
+        assert_eq!(branch.dropped.total(), 40);
     }
 
     #[test]

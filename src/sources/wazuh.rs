@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::{
-    Admit, Kind, Source, SourceError, Spec, StreamName,
+    Admit, Kind, Reads, Source, SourceError, Spec, StreamName,
     file::{Follow, START_AT, Siblings, StartAt, start_at},
 };
 use crate::{
@@ -61,8 +61,9 @@ impl Spec for Settings {
     fn build(&self, _name: &str, instance: &str) -> Box<dyn Source> {
         Box::new(Running { settings: self.clone(), instance: instance.to_owned() })
     }
-    fn paths(&self) -> Vec<PathBuf> {
-        vec![self.path.clone()]
+    fn reads(&self) -> Vec<Reads> {
+        let folder = self.path.parent().map(|folder| Reads::Folder(folder.to_owned()));
+        [Reads::File(self.path.clone())].into_iter().chain(folder).collect()
     }
 }
 

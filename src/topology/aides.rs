@@ -34,10 +34,16 @@ pub struct Errand {
     pub reply: Box<dyn FnOnce(Ready) + Send>,
 }
 
+/// One shard as a helper.
+struct Aide {
+    errands: Arc<Mailbox<Box<Errand>>>,
+    all_done: Signal,
+}
+
 /// The shards of one agent, as helpers. Clones are the same.
 #[derive(Clone)]
 pub struct Aides {
-    shards: Arc<[(Arc<Mailbox<Errand>>, Signal)]>,
+    shards: Arc<[Aide]>,
     /// Homes that may still have errands out.
     homes: Arc<AtomicUsize>,
 }
@@ -45,7 +51,7 @@ pub struct Aides {
 impl Aides {
     /// `shards` shards, none of them busy; `homes` sources.
     pub fn new(shards: usize, homes: usize) -> Self {
-        let shards = (0..shards).map(|_| (Mailbox::new(limits::ERRANDS), Signal::default())).collect();
+        let shards = (0..shards).map(|_| Aide { errands: Mailbox::new(limits::ERRANDS), all_done: Signal::default() }).collect();
         Self { shards, homes: Arc::new(AtomicUsize::new(homes)) }
     }
 
@@ -58,9 +64,9 @@ impl Aides {
     ///
     /// # Errors
     /// The errand, if none is.
-    pub fn give(&self, own: usize, errand: Errand) -> Result<(), Errand> {
+    pub fn give(&self, own: usize, errand: Box<Errand>) -> Result<(), Box<Errand>> {
         let others = self.shards.iter().enumerate().filter(|(shard, _)| *shard != own);
-        match others.map(|(_, (errands, _))| errands).min_by_key(|errands| errands.len()) {
+        match others.map(|(_, aide)| &aide.errands).min_by_key(|errands| errands.len()) {
             Some(errands) => errands.push(errand),
             None => Err(errand),
         }
@@ -71,8 +77,8 @@ impl Aides {
     /// - `desk`: makes a desk for a source.
     pub async fn serve(self, shard: usize, on: Rc<dyn Executor>, desk: impl Fn(usize) -> Desk) {
         let mut desks = BTreeMap::new();
-        while let Some(errand) = self.shards[shard].0.pop().await {
-            let Errand { source, chunk, from, reply } = errand;
+        while let Some(errand) = self.shards[shard].errands.pop().await {
+            let Errand { source, chunk, from, reply } = *errand;
             reply(desks.entry(source).or_insert_with(|| desk(source)).ready(chunk, &from));
             on.pause().await;
         }
@@ -81,8 +87,8 @@ impl Aides {
     /// A home will give no errand any more, and has all back.
     pub fn home_is_done(&self) {
         if self.homes.fetch_sub(1, Ordering::AcqRel) == 1 {
-            for (_, all_done) in self.shards.iter() {
-                all_done.raise();
+            for aide in self.shards.iter() {
+                aide.all_done.raise();
             }
         }
     }
@@ -90,7 +96,7 @@ impl Aides {
     /// Waits until that is true of every home: `shard` may end.
     pub async fn homes_are_done(&self, shard: usize) {
         while self.homes.load(Ordering::Acquire) > 0 {
-            self.shards[shard].1.wait().await;
+            self.shards[shard].all_done.wait().await;
         }
     }
 }

@@ -17,6 +17,7 @@ use std::{
 use super::{
     aides::{Aides, Errand},
     handle::{Desk, Handled, Ready, Rejected},
+    order::Order,
     rows::{Rows, rfc3339},
 };
 use crate::{
@@ -106,29 +107,13 @@ pub struct Setup {
     pub aides: Option<(Aides, usize, usize)>,
 }
 
-/// Chunks in the order of their admission, which other shards may handle meanwhile.
-#[derive(Default)]
-struct Order {
-    /// The ticket of the first.
-    first: u64,
-    waiting: VecDeque<Waiting>,
-    /// Bytes of credit that they hold.
-    bytes: u64,
-}
-
-struct Waiting {
-    stream: usize,
-    bytes: u64,
-    ready: Option<Ready>,
-}
-
 /// The home of one source.
 pub struct SourceHome {
     on: Rc<dyn Executor>,
     setup: RefCell<Setup>,
     answers: Arc<Answers>,
     streams: RefCell<Vec<Stream>>,
-    order: RefCell<Order>,
+    order: RefCell<Order<Ready>>,
     /// Bytes that the source said it is behind.
     behind: Cell<u64>,
     /// Raised when credits came back.
@@ -222,7 +207,7 @@ impl SourceHome {
 
     /// Waits until nothing is owed.
     pub async fn drained(&self) {
-        while self.in_flight() > 0 || !self.order.borrow().waiting.is_empty() {
+        while self.in_flight() > 0 || self.order.borrow().len() > 0 {
             self.idle.wait().await;
         }
     }
@@ -263,35 +248,21 @@ impl SourceHome {
         let answers = self.answers.clone();
         let reply = Box::new(move |ready| answers.0.push(Answer::Handled(ticket, Box::new(ready))));
         let errand = Errand { source: *source, chunk, from, reply };
-        match aides.give(*shard, errand) {
+        match aides.give(*shard, Box::new(errand)) {
             Ok(()) => {
                 setup.counts.helped.inc();
                 None
             }
-            Err(Errand { chunk, from, .. }) => Some((chunk, from)),
+            Err(errand) => Some((errand.chunk, errand.from)),
         }
     }
 
     /// A slab is handled: it is admitted once all before it are.
     fn take_back(&self, ticket: u64, ready: Ready) {
-        let first = {
-            let mut order = self.order.borrow_mut();
-            let at = ticket.checked_sub(order.first).expect("an errand is answered once") as usize;
-            order.waiting[at].ready = Some(ready);
-            at == 0
-        };
-        if !first {
-            return;
-        }
+        self.order.borrow_mut().put(ticket, ready);
         loop {
-            let (stream, Ready { handled, at, received, rung }) = {
-                let mut order = self.order.borrow_mut();
-                let Some(ready) = order.waiting.front_mut().and_then(|waiting| waiting.ready.take()) else { break };
-                let waiting = order.waiting.pop_front().expect("its front was just looked at");
-                order.first += 1;
-                order.bytes -= waiting.bytes;
-                (waiting.stream, ready)
-            };
+            let Some((stream, ready)) = self.order.borrow_mut().pop() else { break };
+            let Ready { handled, at, received, rung } = ready;
             self.admit(stream, handled, at, received, rung);
         }
         self.changed.raise();
@@ -810,7 +781,7 @@ impl Admit for SourceHome {
                 let (bytes, batches) = {
                     // All streams of the source: the sinks' inboxes have room for one source's credits.
                     let (streams, order) = (self.streams.borrow(), self.order.borrow());
-                    let out = (order.bytes, order.waiting.len());
+                    let out = (order.bytes(), order.len());
                     streams.iter().fold(out, |(bytes, batches), s| (bytes + s.ledger.bytes(), batches + s.in_flight.len()))
                 };
                 let wanted = chunk.slab.bytes.len().max(limits::SLAB_BYTES) as u64;
@@ -827,13 +798,8 @@ impl Admit for SourceHome {
                 let streams = self.streams.borrow();
                 streams[number].start.iter().map(|start| below(start, &chunk)).collect()
             };
-            let ticket = {
-                let mut order = self.order.borrow_mut();
-                let bytes = chunk.slab.bytes.len().max(limits::SLAB_BYTES) as u64;
-                order.bytes += bytes;
-                order.waiting.push_back(Waiting { stream: number, bytes, ready: None });
-                order.first + order.waiting.len() as u64 - 1
-            };
+            let bytes = chunk.slab.bytes.len().max(limits::SLAB_BYTES) as u64;
+            let ticket = self.order.borrow_mut().push(number, bytes);
             if let Some((chunk, from)) = self.give_away(ticket, chunk, from) {
                 let ready = self.setup.borrow_mut().desk.ready(chunk, &from);
                 self.take_back(ticket, ready);

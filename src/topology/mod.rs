@@ -12,7 +12,9 @@ pub mod globals;
 pub mod handle;
 pub mod home;
 pub mod host;
+mod order;
 pub mod plan;
+pub mod pulse;
 pub mod rows;
 pub mod run;
 

@@ -20,6 +20,7 @@ use super::{
     handle::Desk,
     home::{Answers, BranchEnd, OutputEnd, Setup, SinkEnd, SourceHome},
     host::{Body, Host, Place, Threads},
+    pulse::Pulse,
     rows::Rows,
 };
 use crate::{
@@ -105,9 +106,17 @@ impl Agent {
     /// # Errors
     /// [`RunError`]; what had been started ends with the process.
     pub fn start(needs: Needs, edge_tasks: Vec<EdgeTask>) -> Result<Self, RunError> {
+        Self::start_watched(needs, edge_tasks, None)
+    }
+
+    /// As [`start`](Self::start), with a pulse for the watchdog.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_watched(needs: Needs, edge_tasks: Vec<EdgeTask>, pulse: Option<Pulse>) -> Result<Self, RunError> {
         let Needs { plan, engine, cores, watcher, clock, board, metrics, store, rows, waiter } = needs;
         let wiring = Wiring { plan, board, metrics, store, rows, waiter };
-        Self::start_on(Threads { engine, cores, watcher, clock }, wiring, edge_tasks)
+        Self::start_on(Threads { engine, cores, watcher, clock, pulse }, wiring, edge_tasks)
     }
 }
 
@@ -123,8 +132,7 @@ impl<H: Host> Agent<H> {
         let mut inboxes = Vec::new();
         let mut shared: Vec<(u8, Arc<Inbox>)> = Vec::new();
         let mut edge_sinks: Vec<(Build, Arc<Inbox>, Standing)> = Vec::new();
-        let shed = Count::default();
-        metrics.register("shipper_shed_messages", "Messages that a sink which is not required lost", shed.clone());
+        let shed = metrics.shed();
         for sink in plan.sinks.iter().filter(|s| s.thread != Thread::Shard) {
             let room = if sink.required { 2 * limits::CREDIT_BATCHES * plan.sources.len().max(1) } else { limits::OPTIONAL_INBOX_PARCELS };
             let inbox = Mailbox::new(room);

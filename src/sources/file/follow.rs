@@ -252,10 +252,15 @@ impl Follow {
 
     /// Makes the stream known; its start is saved before its first bytes, so that a first run that
     /// is killed does not begin elsewhere the next time.
-    pub(super) async fn announce(&self, open: &Open) {
+    async fn announce(&self, open: &Open) {
+        self.make_known(open);
+        self.admit.saved().await;
+    }
+
+    /// Makes the stream known; whoever calls it waits for the save.
+    pub(super) fn make_known(&self, open: &Open) {
         self.admit.open(&self.stream, position(open));
         self.describe(open);
-        self.admit.saved().await;
     }
 
     fn describe(&self, open: &Open) {
