@@ -26,7 +26,7 @@ pub struct Pulse {
 struct Threads {
     entered: u64,
     beats: BTreeMap<u64, (String, Arc<AtomicU64>)>,
-    store: Option<StoreHandle>,
+    store: Option<(u64, StoreHandle)>,
 }
 
 impl Pulse {
@@ -51,19 +51,23 @@ impl Pulse {
 
     /// The store that must turn from now on; `None` once it is about to end.
     pub fn store(&self, store: Option<StoreHandle>) {
-        self.threads().store = store;
+        let mut threads = self.threads();
+        // Its turns begin at nothing, so it is another than the one before.
+        threads.entered += 1;
+        let number = threads.entered;
+        threads.store = store.map(|store| (number, store));
     }
 
     /// Where each thread stands: number, name, count.
     fn counts(&self) -> Vec<(u64, String, u64)> {
         let threads = self.threads();
         let beats = threads.beats.iter().map(|(number, (name, count))| (*number, name.clone(), count.load(Ordering::Relaxed)));
-        let store = threads.store.as_ref().map(|store| (0, "store".to_owned(), store.turns()));
+        let store = threads.store.as_ref().map(|(number, store)| (*number, "store".to_owned(), store.turns()));
         beats.chain(store).collect()
     }
 
     fn nudge(&self) {
-        if let Some(store) = &self.threads().store {
+        if let Some((_, store)) = &self.threads().store {
             store.nudge();
         }
     }
