@@ -121,14 +121,15 @@ impl Watchdog {
     /// The names of those that stand still.
     pub fn all_turned(&mut self) -> Result<(), Vec<String>> {
         let counts = self.pulse.counts();
+        // The store sleeps while there is nothing to write. At every look, since one that is busy
+        // takes a nudge without a turn.
+        self.pulse.nudge();
         let stands = |(number, _, count): &&(u64, String, u64)| self.seen.get(number).is_some_and(|seen| seen == count);
         let still: Vec<String> = counts.iter().filter(stands).map(|(_, name, _)| name.clone()).collect();
         if !still.is_empty() {
             return Err(still);
         }
         self.seen = counts.into_iter().map(|(number, _, count)| (number, count)).collect();
-        // The store sleeps while there is nothing to write.
-        self.pulse.nudge();
         Ok(())
     }
 }

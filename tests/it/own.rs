@@ -330,7 +330,7 @@ fn systemd_hears_of_every_state_and_is_fed_through_an_outage() {
     let agent = run(&config(dir.path(), ""), |command| {
         command.env("NOTIFY_SOCKET", &hears.1).env("WATCHDOG_USEC", "400000");
     });
-    assert_eq!(hears.0.next(), "READY=1\n", "the first word");
+    hears.wait_for("READY=1");
     let (mut fed, mut status) = (0, String::new());
     while fed < 8 || !status.contains("sinks.out") {
         let told = hears.0.next();
