@@ -21,8 +21,8 @@ use crate::{
     store::{self, Writer},
     topology::{
         Engine, Flag, Host, OnFull, Plan, face,
-        home::Rows,
         pulse::Pulse,
+        rows::Rows,
         run::{Agent, EdgeTask, Needs},
     },
 };

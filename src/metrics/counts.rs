@@ -52,6 +52,7 @@ pub struct Metrics {
     records: Counts,
     reread: Counts,
     missed: Counts,
+    helped: Counts,
     lag: Family<Labels, Level>,
     lag_seconds: Family<Labels, Seconds>,
     states: Family<Labels, Level>,
@@ -85,6 +86,7 @@ impl Metrics {
             records: Counts::default(),
             reread: Counts::default(),
             missed: Counts::default(),
+            helped: Counts::default(),
             lag: Family::default(),
             lag_seconds: Family::default(),
             states: Family::default(),
@@ -106,6 +108,7 @@ impl Metrics {
         metrics.register("shipper_read_records", "Frames read from a source", metrics.records.clone());
         metrics.register("shipper_reread_bytes", "Bytes read again that were read before", metrics.reread.clone());
         metrics.register("shipper_missed_bytes", "Bytes that vanished unread or were jumped over", metrics.missed.clone());
+        metrics.register("shipper_helped_slabs", "Slabs of a lagging source that other shards handled", metrics.helped.clone());
         metrics.register("shipper_lag_bytes", "Bytes between a source's end and its watermark", metrics.lag.clone());
         metrics.register("shipper_lag_seconds", "Age of the oldest unacked bytes of a source", metrics.lag_seconds.clone());
         metrics.register("shipper_component_state", "1 for the state that a component is in, 0 for the others", metrics.states.clone());
@@ -154,6 +157,7 @@ impl Metrics {
             records: self.records.get_or_create_owned(&at),
             reread: self.reread.get_or_create_owned(&at),
             missed: self.missed.get_or_create_owned(&at),
+            helped: self.helped.get_or_create_owned(&at),
             progress: self.progress.lock().unwrap_or_else(PoisonError::into_inner).entry(source.to_owned()).or_default().clone(),
         }
     }
@@ -249,6 +253,8 @@ pub struct SourceCounts {
     pub reread: Count,
     /// Bytes that vanished unread or were jumped over.
     pub missed: Count,
+    /// Slabs that other shards handled.
+    pub helped: Count,
     /// How far it is behind.
     pub progress: Arc<Progress>,
 }

@@ -20,7 +20,7 @@ look_into() {
   scratch=$(mktemp -d)
   dpkg-deb -R "$1" "$scratch"
   for file in usr/bin/shipper usr/bin/shipper-bench etc/shipper/shipper.toml usr/lib/systemd/system/shipper.service \
-    usr/lib/sysusers.d/shipper.conf usr/lib/tmpfiles.d/shipper.conf usr/share/doc/shipper/{README.md,NOTICE,copyright}; do
+    usr/lib/sysusers.d/shipper.conf usr/lib/tmpfiles.d/shipper.conf usr/share/doc/shipper/{README.md,OPERATING.md,NOTICE,copyright} usr/share/man/man8/shipper.8.gz; do
     [[ -e $scratch/$file ]] || fail "lacks /$file"
   done
   [[ -z $(find "$scratch" -path "$scratch/DEBIAN" -prune -o ! -type l -perm /022 -print) ]] || fail "has files that others may write"

@@ -9,6 +9,7 @@
 
 use std::{
     cell::Cell,
+    io,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -175,6 +176,7 @@ impl Many {
         let first = rows.as_ref().is_some_and(Vec::is_empty);
         let mut rows = rows.unwrap_or_default();
         let mut trouble = None;
+        let before = tails.len();
         // Those that the checkpoint knows come first, so that the limit leaves out new ones.
         let (known, new): (Vec<_>, Vec<_>) = found.into_iter().partition(|(_, stat)| rows.iter().any(|row| is_of(row, stat)));
         for (path, stat) in known.into_iter().chain(new) {
@@ -200,6 +202,10 @@ impl Many {
             }
         }
         self.take_up_lost(rows, &names, tails, bell, total).await;
+        // Where each begins is on disk before its first bytes go out; one save for all that are new.
+        if tails.len() > before {
+            self.admit.saved().await;
+        }
         trouble
     }
 
@@ -244,10 +250,13 @@ impl Many {
             return Err(format!("{} changed hands just now; looking again", path.display()));
         }
         let open = match row {
-            Some(row) => follow.resume(row).await.0.ok_or_else(|| format!("{} went away just now; looking again", path.display()))?,
-            None => follow.begin_in(open).await,
+            Some(row) => {
+                let found = follow.resume(row).await.map_err(|e| follow.not_open(&e))?.0;
+                found.ok_or_else(|| format!("{} went away just now; looking again", path.display()))?
+            }
+            None => follow.begin_in(open).await.map_err(|e| follow.not_open(&e))?,
         };
-        follow.announce(&open).await;
+        follow.make_known(&open);
         tracing::info!(path = %path.display(), stream = follow.stream, offset = open.offset, "file");
         Ok(Tail { due: Due::on(&self.io, path, bell), follow, open, lag, gone: None, trouble: None })
     }
@@ -277,6 +286,20 @@ fn fingerprint(stat: &Stat) -> String {
     format!("{:x}-{:x}-{:x}", stat.device, stat.inode, stat.born)
 }
 
+/// True for what [`fingerprint`] gives: a path is named otherwise.
+pub(super) fn is_fingerprint(stream: &str) -> bool {
+    let is_hex = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit());
+    stream.split('-').count() == 3 && stream.split('-').all(is_hex)
+}
+
+/// Text of an origin before the offset.
+pub(super) fn origin(name: &str, incarnation: u16) -> String {
+    match incarnation {
+        0 => name.to_owned(),
+        n => format!("{name}~{n}"),
+    }
+}
+
 fn same(a: &Stat, b: &Stat) -> bool {
     (a.device, a.inode, a.born) == (b.device, b.inode, b.born)
 }
@@ -291,17 +314,14 @@ fn is_of(row: &Row, stat: &Stat) -> bool {
 struct Itself(String);
 
 impl Siblings for Itself {
-    fn files(&self, _io: &dyn Io) -> Vec<(u32, PathBuf)> {
-        Vec::new()
+    fn files(&self, _io: &dyn Io) -> io::Result<Vec<(u32, PathBuf)>> {
+        Ok(Vec::new())
     }
     fn unnamed(&self, _io: &dyn Io) -> u32 {
         0
     }
     fn origin(&self, _segment: u32, incarnation: u16) -> Arc<str> {
-        match incarnation {
-            0 => self.0.as_str().into(),
-            n => format!("{}~{n}", self.0).into(),
-        }
+        origin(&self.0, incarnation).into()
     }
 }
 
