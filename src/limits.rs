@@ -125,3 +125,8 @@ const _: () = assert!(CREDIT_BYTES >= 2 * FRAME_BYTES_MAX as u64, "two of the lo
 const _: () = assert!(GLOB_FILES_MAX <= STREAMS_PER_SHARD, "a home has room for every file of a pattern");
 const _: () = assert!(CREDIT_BATCHES >= 2, "reading and sending must overlap");
 const _: () = assert!((CREDIT_BYTES as usize) / SLAB_BYTES <= SLABS_PER_SHARD, "credits never outrun the pool");
+/// Slabs given to another shard and not yet handled there: one in work, one waiting, so that it never
+/// idles between two, and a home that catches up has little out.
+pub const ERRANDS: usize = 2;
+/// Bytes. A source that is behind by this much gives slabs to other shards.
+pub const ERRAND_LAG_BYTES: u64 = 4 * SLAB_BYTES as u64;

@@ -89,6 +89,8 @@ pub struct Board {
     rows: Arc<Mutex<Vec<Arc<Row>>>>,
     listeners: Arc<Mutex<Vec<Weak<Listener>>>>,
     entered: Arc<AtomicU64>,
+    /// How many graphs have begun, times two; odd while the current one ends for the next.
+    chapter: Arc<AtomicU64>,
     dropped: Counts,
 }
 
@@ -143,9 +145,22 @@ impl Board {
     pub fn rows(&self) -> Vec<(String, State)> {
         lock(&self.rows).iter().map(|row| (row.component.clone(), lock(&row.state).clone())).collect()
     }
-    /// Removes every row: the components behind them have ended.
-    pub fn clear(&self) {
+    /// A graph begins: the rows of an earlier one are gone.
+    pub fn begin(&self) {
         lock(&self.rows).clear();
+        self.chapter.store((self.chapter.load(Ordering::Relaxed) | 1) + 1, Ordering::Relaxed);
+    }
+    /// The graph ends so that the next can begin in its place.
+    pub fn end_for_next(&self) {
+        self.chapter.fetch_or(1, Ordering::Relaxed);
+    }
+    /// True if this graph took the place of an earlier one.
+    pub fn is_next(&self) -> bool {
+        self.chapter.load(Ordering::Relaxed) / 2 > 1
+    }
+    /// True if another graph will take the place of this one.
+    pub fn has_next(&self) -> bool {
+        self.chapter.load(Ordering::Relaxed) % 2 == 1
     }
     /// Each component once, in the order of entering, with the worst state of its instances: a sink
     /// may run on several shards.
@@ -250,6 +265,21 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_board_knows_whether_it_goes_on() {
+        let board = Board::default();
+        let seen = || (board.is_next(), board.has_next());
+        board.begin();
+        board.enter("sinks.old");
+        assert_eq!(seen(), (false, false));
+        board.end_for_next();
+        assert_eq!(seen(), (false, true));
+        board.begin();
+        assert_eq!((seen(), board.rows().len()), ((true, false), 0));
+        board.begin();
+        assert_eq!(seen(), (true, false));
+    }
 
     #[test]
     fn of_several_instances_the_worst_counts() {

@@ -12,7 +12,7 @@ use crate::{
     store::{self, Writer},
     topology::{
         Config, Host, Plan,
-        home::Rows,
+        rows::Rows,
         run::{Agent, EdgeTask, Needs},
     },
 };

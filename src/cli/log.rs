@@ -10,7 +10,7 @@
 use std::{
     fmt, fs,
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -104,6 +104,9 @@ fn is_journal(named: Option<&str>, stream: &impl std::os::fd::AsFd) -> bool {
     device.parse() == Ok(stat.st_dev) && inode.parse() == Ok(stat.st_ino)
 }
 
+/// Of a log file that we make.
+const MODE: u32 = 0o640;
+
 /// Where lines go now.
 #[derive(Clone)]
 enum Target {
@@ -115,9 +118,18 @@ impl Target {
     #[allow(clippy::disallowed_methods, reason = "the log is no part of the simulated machine")]
     fn open(path: Option<&Path>) -> anyhow::Result<Self> {
         let Some(path) = path else { return Ok(Self::Stderr) };
-        let file = fs::OpenOptions::new().create(true).append(true).mode(0o640).open(path).with_context(|| {
-            format!("cannot open log file {}; make its folder writable for this user, or name another with log.path", path.display())
-        })?;
+        let failed =
+            || format!("cannot open log file {}; make its folder writable for this user, or name another with log.path", path.display());
+        let open = |new: bool| fs::OpenOptions::new().append(true).create_new(new).mode(MODE).open(path);
+        let file = match open(true) {
+            Ok(file) => {
+                // Whatever the unit's umask says: the host's group may read it.
+                file.set_permissions(fs::Permissions::from_mode(MODE)).with_context(failed)?;
+                file
+            }
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => open(false).with_context(failed)?,
+            Err(e) => return Err(e).with_context(failed),
+        };
         Ok(Self::File(path.to_owned(), Arc::new(file)))
     }
 }

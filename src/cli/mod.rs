@@ -16,7 +16,9 @@ pub mod log;
 pub mod manual;
 pub mod run;
 pub mod scratch;
+pub mod signals;
 pub mod state;
+pub mod systemd;
 pub mod try_records;
 
 use std::{path::PathBuf, process::ExitCode};

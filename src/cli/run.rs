@@ -1,4 +1,4 @@
-//! `shipper run`: the agent, until SIGTERM.
+//! `shipper run`: the agent, until SIGTERM; SIGHUP takes the config anew.
 
 use std::{
     path::{Path, PathBuf},
@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use argh::FromArgs;
 
-use super::{DEFAULT_CONFIG, UNAVAILABLE, log::Log};
+use super::{DEFAULT_CONFIG, UNAVAILABLE, log::Log, signals::Asked, systemd::Systemd};
 use crate::{
     api::Bound,
     clock::SystemClock,
@@ -18,16 +18,16 @@ use crate::{
         disk::{RealDisk, StateLock},
     },
     metrics::{Board, Metrics},
-    ring::Signal,
     store::{self, Writer},
     topology::{
         Engine, Flag, Host, OnFull, Plan, face,
-        home::Rows,
-        run::{Agent, Needs},
+        pulse::Pulse,
+        rows::Rows,
+        run::{Agent, EdgeTask, Needs},
     },
 };
 
-/// Run the agent until SIGTERM or SIGINT.
+/// Run the agent until SIGTERM or SIGINT; SIGHUP takes the config anew.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "run", example = "shipper run", example = "shipper run --config shipper.toml --cores 4 --engine pread")]
 pub struct Run {
@@ -42,42 +42,264 @@ pub struct Run {
     pub engine: Option<String>,
 }
 
+impl Run {
+    /// Loads the config, below flags and environment.
+    fn plan(&self) -> Result<Plan, crate::topology::ConfigError> {
+        let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+        let cores = self.cores.map(|cores| Flag { path: "cores", value: cores.to_string(), flag: "--cores" });
+        let engine = self.engine.clone().map(|value| Flag { path: "engine", value, flag: "--engine" });
+        let flags: Vec<Flag> = cores.into_iter().chain(engine).collect();
+        Plan::load(Some(path), std::env::vars(), &flags, &Host::this())
+    }
+}
+
 /// Runs the command.
 ///
 /// # Errors
 /// A wrong config, a state folder that is held or cannot be trusted, threads that cannot start.
 pub fn run(args: Run) -> anyhow::Result<ExitCode> {
-    let path = args.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
-    let mut flags = Vec::new();
-    if let Some(cores) = args.cores {
-        flags.push(Flag { path: "cores", value: cores.to_string(), flag: "--cores" });
-    }
-    if let Some(engine) = &args.engine {
-        flags.push(Flag { path: "engine", value: engine.clone(), flag: "--engine" });
-    }
-    let plan = Plan::load(Some(path), std::env::vars(), &flags, &Host::this())?;
+    let plan = args.plan()?;
     let log = Log::start(&plan.globals.log)?;
-    let wanted = match plan.globals.engine {
-        Engine::Auto => io::Asked::Auto,
-        Engine::Uring => io::Asked::Uring,
-        Engine::Pread => io::Asked::Pread,
-    };
-    let (engine, why) = match io::choose(wanted) {
-        Ok(chosen) => chosen,
+    let engine = match engine_of(&plan) {
+        Ok(engine) => engine,
         Err(why) => {
             eprintln!("shipper: {why}");
             return Ok(ExitCode::from(UNAVAILABLE));
         }
     };
-    tracing::info!(%engine, why, "engine");
-    let state = plan.globals.state_dir.clone();
-    RealDisk::new()
-        .make_dir(&state)
-        .with_context(|| format!("cannot make state folder {}; name another with state.dir, or fix permissions", state.display()))?;
-    let _lock = StateLock::take(&state)?;
-    let letters = plan.globals.dead_letter.path.clone();
-    let _letters_lock = lock_letters(&state, &letters)?;
+    let mut process = Process::open(&args, log, &plan)?;
     let bound = plan.globals.api.as_ref().map(Bound::bind).transpose()?;
+    let mut graph = Graph { plan: Arc::new(plan), engine };
+    let mut agent = process.start(&graph, bound)?;
+    loop {
+        process.systemd.ready();
+        let next = process.wait(&agent, &graph);
+        match &next {
+            None => process.systemd.stopping(),
+            Some(_) => process.board.end_for_next(),
+        }
+        if let Some(pulse) = &process.pulse {
+            pulse.store(None);
+        }
+        let clean = agent.drain();
+        tell(&process.metrics);
+        if !clean {
+            let again = if next.is_some() { "is read again" } else { "is read again at the next start" };
+            tracing::warn!("stopped before everything was acked; the rest {again}");
+        }
+        let Some(next) = next else { return Ok(ExitCode::SUCCESS) };
+        if process.asked.stop.take() {
+            process.systemd.stopping();
+            return Ok(ExitCode::SUCCESS);
+        }
+        let bound = match next.bound {
+            Some(bound) => Some(bound),
+            // Its place is free only now.
+            None => next.graph.plan.globals.api.as_ref().map(Bound::bind).transpose().unwrap_or_else(|e| {
+                tracing::error!("the HTTP face stays off until the next reload: {e}");
+                None
+            }),
+        };
+        process.letters = next.letters;
+        graph = next.graph;
+        process.metrics.begin_anew();
+        process.rows.mark_changed();
+        agent = process.start(&graph, bound)?;
+        tracing::info!("the config is taken anew");
+    }
+}
+
+/// What runs.
+struct Graph {
+    plan: Arc<Plan>,
+    engine: io::Engine,
+}
+
+/// What will run, with all that could have failed behind it.
+struct Next {
+    graph: Graph,
+    letters: Letters,
+    /// A new place of the HTTP face.
+    bound: Option<Bound>,
+}
+
+/// The folder of the dead letter, locked where it is not inside the state folder.
+struct Letters {
+    path: PathBuf,
+    lock: Option<Arc<StateLock>>,
+}
+
+/// What stays while graphs come and go.
+struct Process<'a> {
+    args: &'a Run,
+    log: Log,
+    state: PathBuf,
+    _lock: StateLock,
+    letters: Letters,
+    clock: SystemClock,
+    cores: Vec<usize>,
+    watcher: Watcher,
+    board: Board,
+    metrics: Metrics,
+    rows: Rows,
+    /// Opened, and not yet used by the first graph.
+    writer: Option<Writer>,
+    asked: Arc<Asked>,
+    systemd: Systemd,
+    pulse: Option<Pulse>,
+}
+
+impl<'a> Process<'a> {
+    fn open(args: &'a Run, log: Log, plan: &Plan) -> anyhow::Result<Self> {
+        let state = plan.globals.state_dir.clone();
+        RealDisk::new()
+            .make_dir(&state)
+            .with_context(|| format!("cannot make state folder {}; name another with state.dir, or fix permissions", state.display()))?;
+        let lock = StateLock::take(&state)?;
+        let letters = Letters::take(&state, &plan.globals.dead_letter.path)?;
+        let (writer, checkpoint) = open_store(&state, &letters.path, plan)?;
+        let (clock, board) = (SystemClock::new(), Board::default());
+        let metrics = Metrics::new(&board);
+        if let Some(saved) = checkpoint.as_ref().and_then(|c| c.saved_at.parse::<jiff::Timestamp>().ok()) {
+            metrics.saved(u64::try_from(saved.as_nanosecond()).unwrap_or(0));
+        }
+        let watcher = Watcher::new().context("cannot start the watch thread")?;
+        let systemd = Systemd::of_this_process();
+        let pulse = systemd.pulse();
+        let (beats, shown, figures) = (pulse.clone(), board.clone(), metrics.clone());
+        let asked = Asked::listen(&watcher, clock, Box::new(move |io| Box::pin(systemd.keep(io, beats, shown, figures))))?;
+        Ok(Self {
+            args,
+            log,
+            state,
+            _lock: lock,
+            letters,
+            clock,
+            cores: io::cores().context("cannot ask which cores may be used")?,
+            watcher,
+            board,
+            metrics,
+            rows: Rows::new(checkpoint.map(|c| c.rows).unwrap_or_default()),
+            writer: Some(writer),
+            asked,
+            systemd,
+            pulse,
+        })
+    }
+
+    fn start(&mut self, graph: &Graph, bound: Option<Bound>) -> anyhow::Result<Agent> {
+        let writer = match self.writer.take() {
+            Some(writer) => writer,
+            // The rows are in memory, no older than what was saved of them.
+            None => open_store(&self.state, &self.letters.path, &graph.plan)?.0,
+        };
+        self.board.begin();
+        let store = store::start(writer, self.clock, self.board.enter("store")).context("cannot start the store thread")?;
+        if let Some(pulse) = &self.pulse {
+            pulse.store(Some(store.clone()));
+        }
+        let stats = stats(graph.plan.globals.log.stats_every, self.metrics.clone());
+        let shown = bound.map(|bound| {
+            let (board, metrics) = (self.board.clone(), self.metrics.clone());
+            face::task(bound, face::face(&graph.plan, graph.engine, self.clock, board, metrics, Some(store.clone())))
+        });
+        let needs = Needs {
+            plan: graph.plan.clone(),
+            engine: graph.engine,
+            cores: self.cores.clone(),
+            watcher: self.watcher.clone(),
+            clock: self.clock,
+            board: self.board.clone(),
+            metrics: self.metrics.clone(),
+            store: Some(store),
+            rows: self.rows.clone(),
+            waiter: std::thread::current(),
+        };
+        Ok(Agent::start_watched(needs, [stats].into_iter().chain(shown).collect(), self.pulse.clone())?)
+    }
+
+    /// Waits for a stop (`None`) or for a config that can take the place of this one.
+    fn wait(&self, agent: &Agent, graph: &Graph) -> Option<Next> {
+        loop {
+            if self.asked.stop.take() || agent.sources() == 0 {
+                return None;
+            }
+            if self.asked.reopen.take() {
+                self.reopen();
+            }
+            if self.asked.hangup.take() {
+                self.reopen();
+                self.systemd.reloading();
+                match self.prepare(graph) {
+                    Ok(next) => return Some(next),
+                    Err(e) => {
+                        tracing::error!("SIGHUP: the config is not taken, the agent goes on with the one it has");
+                        // Everything that is wrong, a line each.
+                        for line in format!("{e:#}").lines() {
+                            tracing::error!("{line}");
+                        }
+                        self.systemd.ready();
+                    }
+                }
+            }
+            std::thread::park();
+        }
+    }
+
+    fn reopen(&self) {
+        if let Err(e) = self.log.reopen() {
+            tracing::error!("{e:#}; lines go on into the old file");
+        }
+    }
+
+    /// Everything of a reload that can fail, before anything is stopped.
+    fn prepare(&self, graph: &Graph) -> anyhow::Result<Next> {
+        let plan = self.args.plan()?;
+        let (old, new) = (&graph.plan.globals, &plan.globals);
+        anyhow::ensure!(new.state_dir == self.state, "state.dir cannot change while the agent runs; restart it");
+        let input = graph.plan.sources.iter().find(|source| source.kind == "stdin");
+        anyhow::ensure!(input.is_none(), "standard input cannot be begun anew; restart the agent");
+        let engine = engine_of(&plan).map_err(anyhow::Error::msg)?;
+        for sink in &plan.sinks {
+            sink.spec.build(&sink.name)?;
+        }
+        let letters = if new.dead_letter.path == self.letters.path {
+            Letters { path: self.letters.path.clone(), lock: self.letters.lock.clone() }
+        } else {
+            Letters::take(&self.state, &new.dead_letter.path)?
+        };
+        let bound = new.api.as_ref().filter(|listen| Some(*listen) != old.api.as_ref()).map(Bound::bind).transpose()?;
+        self.log.set(&new.log)?;
+        Ok(Next { graph: Graph { plan: Arc::new(plan), engine }, letters, bound })
+    }
+}
+
+impl Letters {
+    fn take(state: &Path, path: &Path) -> anyhow::Result<Self> {
+        let lock = if path.starts_with(state) {
+            None
+        } else {
+            RealDisk::new().make_dir(path).with_context(|| {
+                format!("cannot make folder {}; name another with dead_letter.path, or fix permissions", path.display())
+            })?;
+            Some(Arc::new(StateLock::take(path)?))
+        };
+        Ok(Self { path: path.to_owned(), lock })
+    }
+}
+
+fn engine_of(plan: &Plan) -> Result<io::Engine, String> {
+    let wanted = match plan.globals.engine {
+        Engine::Auto => io::Asked::Auto,
+        Engine::Uring => io::Asked::Uring,
+        Engine::Pread => io::Asked::Pread,
+    };
+    let (engine, why) = io::choose(wanted).map_err(|why| why.to_string())?;
+    tracing::info!(%engine, why, "engine");
+    Ok(engine)
+}
+
+fn open_store(state: &Path, letters: &Path, plan: &Plan) -> Result<(Writer, Option<crate::checkpoint::Checkpoint>), store::StoreError> {
     let options = store::Options {
         dead_letter_bytes_max: plan.globals.dead_letter.max_bytes,
         on_full: match plan.globals.dead_letter.on_full {
@@ -86,117 +308,22 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         },
         ..store::Options::default()
     };
-    let (writer, checkpoint) = Writer::open_apart(Box::new(RealDisk::new()), &state, &letters, options)?;
-    let clock = SystemClock::new();
-    let board = Board::default();
-    let metrics = Metrics::new(&board);
-    let store = store::start(writer, clock, board.enter("store")).context("cannot start the store thread")?;
-    if let Some(saved) = checkpoint.as_ref().and_then(|c| c.saved_at.parse::<jiff::Timestamp>().ok()) {
-        metrics.saved(u64::try_from(saved.as_nanosecond()).unwrap_or(0));
-    }
-    let rows = checkpoint.map(|c| c.rows).unwrap_or_default();
-    let watcher = Watcher::new().context("cannot start the watch thread")?;
-    let every = plan.globals.log.stats_every;
-    let (stats_of, stats_rows) = (metrics.clone(), Rows::new(rows));
-    let stats: crate::topology::run::EdgeTask = Box::new(move |io| {
+    Writer::open_apart(Box::new(RealDisk::new()), state, letters, options)
+}
+
+/// Figures in the log, now and then.
+fn stats(every: std::time::Duration, metrics: Metrics) -> EdgeTask {
+    Box::new(move |io| {
         Box::pin(async move {
             if every.is_zero() {
                 return;
             }
             loop {
                 io.sleep(every).await;
-                tell(&stats_of);
+                tell(&metrics);
             }
         })
-    });
-    let cores = io::cores().context("cannot ask which cores may be used")?;
-    let shown = bound.map(|bound| face::task(bound, face::face(&plan, engine, clock, board.clone(), metrics.clone(), Some(store.clone()))));
-    let needs = Needs {
-        plan: Arc::new(plan),
-        engine,
-        cores,
-        watcher,
-        clock,
-        board,
-        metrics: metrics.clone(),
-        store: Some(store),
-        rows: stats_rows,
-        waiter: std::thread::current(),
-    };
-    let asked = Asked::listen(&needs)?;
-    let agent = Agent::start(needs, [stats].into_iter().chain(shown).collect())?;
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-    while !asked.stop.take() && agent.sources() > 0 {
-        if asked.hangup.take() {
-            match log.reopen() {
-                Ok(()) => tracing::warn!("SIGHUP: the log is opened anew; this build cannot reload, restart to take a changed config"),
-                Err(e) => tracing::error!("SIGHUP: {e:#}; lines go on into the old file"),
-            }
-        }
-        std::thread::park();
-    }
-    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    let clean = agent.drain();
-    tell(&metrics);
-    if !clean {
-        tracing::warn!("stopped before everything was acked; the rest is read again at the next start");
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Locks the folder of the dead letter where it is not inside the state folder.
-fn lock_letters(state: &Path, letters: &Path) -> anyhow::Result<Option<StateLock>> {
-    if letters.starts_with(state) {
-        return Ok(None);
-    }
-    RealDisk::new()
-        .make_dir(letters)
-        .with_context(|| format!("cannot make folder {}; name another with dead_letter.path, or fix permissions", letters.display()))?;
-    Ok(Some(StateLock::take(letters)?))
-}
-
-/// What signals ask of the main thread, which is unparked by each.
-struct Asked {
-    stop: Signal,
-    hangup: Signal,
-}
-
-impl Asked {
-    /// Listens on a thread of its own, which lives as long as the process: what the agent is made
-    /// of may be built anew meanwhile, and no signal is lost.
-    fn listen(needs: &Needs) -> anyhow::Result<Arc<Self>> {
-        use tokio::signal::unix::{SignalKind, signal};
-        let asked = Arc::new(Self { stop: Signal::default(), hangup: Signal::default() });
-        let (tells, main) = (asked.clone(), std::thread::current());
-        let setup = io::Setup {
-            name: "signals".into(),
-            core: None,
-            network: true,
-            slabs: io::SlabPool::new(1),
-            watcher: needs.watcher.clone(),
-            clock: needs.clock,
-            cold: false,
-        };
-        let body = move |_: std::rc::Rc<dyn io::Io>| -> io::LocalFuture<'static, ()> {
-            Box::pin(async move {
-                let kinds = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()];
-                let [Ok(mut term), Ok(mut int), Ok(mut hup)] = kinds.map(signal) else {
-                    tracing::error!("cannot catch signals; a stop will not drain, and what is unacked is read again at the next start");
-                    return;
-                };
-                loop {
-                    tokio::select! {
-                        _ = term.recv() => tells.stop.raise(),
-                        _ = int.recv() => tells.stop.raise(),
-                        _ = hup.recv() => tells.hangup.raise(),
-                    }
-                    main.unpark();
-                }
-            })
-        };
-        io::spawn(io::Engine::Pread, setup, body).context("cannot start the thread that hears signals")?;
-        Ok(asked)
-    }
+    })
 }
 
 /// One line of figures for each branch.

@@ -52,9 +52,11 @@ pub struct Metrics {
     records: Counts,
     reread: Counts,
     missed: Counts,
+    helped: Counts,
     lag: Family<Labels, Level>,
     lag_seconds: Family<Labels, Seconds>,
     states: Family<Labels, Level>,
+    shed: Count,
     checkpoint_age: Seconds,
     /// Wall time of the last save, nanoseconds since 1970; 0 for none.
     saved_at: Arc<AtomicU64>,
@@ -84,9 +86,11 @@ impl Metrics {
             records: Counts::default(),
             reread: Counts::default(),
             missed: Counts::default(),
+            helped: Counts::default(),
             lag: Family::default(),
             lag_seconds: Family::default(),
             states: Family::default(),
+            shed: Count::default(),
             checkpoint_age: Seconds::default(),
             saved_at: Arc::default(),
             branches: Arc::default(),
@@ -104,6 +108,7 @@ impl Metrics {
         metrics.register("shipper_read_records", "Frames read from a source", metrics.records.clone());
         metrics.register("shipper_reread_bytes", "Bytes read again that were read before", metrics.reread.clone());
         metrics.register("shipper_missed_bytes", "Bytes that vanished unread or were jumped over", metrics.missed.clone());
+        metrics.register("shipper_helped_slabs", "Slabs of a lagging source that other shards handled", metrics.helped.clone());
         metrics.register("shipper_lag_bytes", "Bytes between a source's end and its watermark", metrics.lag.clone());
         metrics.register("shipper_lag_seconds", "Age of the oldest unacked bytes of a source", metrics.lag_seconds.clone());
         metrics.register("shipper_component_state", "1 for the state that a component is in, 0 for the others", metrics.states.clone());
@@ -112,6 +117,7 @@ impl Metrics {
             "Since the checkpoint was last saved, which is done when something moved; NaN before the first save",
             metrics.checkpoint_age.clone(),
         );
+        metrics.register("shipper_shed_messages", "Messages that a sink which is not required lost", metrics.shed.clone());
         metrics.register("shipper_dropped_messages", "Messages that a component let go on purpose", board.dropped().clone());
         metrics
     }
@@ -123,6 +129,27 @@ impl Metrics {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(name, help, metric);
     }
 
+    /// Messages that sinks which are not required lost, refused or for want of room.
+    pub fn shed(&self) -> Count {
+        self.shed.clone()
+    }
+
+    /// The graph is built anew: counts go on, what stood for parts of the old one is forgotten. What
+    /// nobody acked any more will be read again, and is counted so (`dropped{reason="read_again"}`).
+    pub fn begin_anew(&self) {
+        for (_, _, counts) in self.branches() {
+            let left = counts.in_flight.get();
+            if let Ok(bytes @ 1..) = u64::try_from(left) {
+                counts.dropped.add("read_again", bytes);
+                counts.in_flight.dec_by(left);
+            }
+        }
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.states.clear();
+        self.lag.clear();
+        self.lag_seconds.clear();
+    }
+
     /// The counters of one source.
     pub fn source(&self, source: &str) -> SourceCounts {
         let at = labels([("source", source)]);
@@ -130,6 +157,7 @@ impl Metrics {
             records: self.records.get_or_create_owned(&at),
             reread: self.reread.get_or_create_owned(&at),
             missed: self.missed.get_or_create_owned(&at),
+            helped: self.helped.get_or_create_owned(&at),
             progress: self.progress.lock().unwrap_or_else(PoisonError::into_inner).entry(source.to_owned()).or_default().clone(),
         }
     }
@@ -225,6 +253,8 @@ pub struct SourceCounts {
     pub reread: Count,
     /// Bytes that vanished unread or were jumped over.
     pub missed: Count,
+    /// Slabs that other shards handled.
+    pub helped: Count,
     /// How far it is behind.
     pub progress: Arc<Progress>,
 }
@@ -356,6 +386,19 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");
         }
+    }
+
+    #[test]
+    fn what_is_left_in_flight_when_the_graph_is_built_anew_is_no_imbalance() {
+        let metrics = Metrics::new(&Board::default());
+        let branch = metrics.branch("alerts", "dfn");
+        branch.read.inc_by(100);
+        branch.shipped.inc_by(60);
+        branch.in_flight.inc_by(40);
+        metrics.begin_anew();
+        assert_eq!((branch.imbalance(), branch.in_flight.get(), branch.dropped.total()), (0, 0, 40));
+        metrics.begin_anew();
+        assert_eq!(branch.dropped.total(), 40);
     }
 
     #[test]

@@ -102,6 +102,10 @@ impl Sink for Running {
                 let text = lines(&parcel, &numbers);
                 while let Err(e) = self.write(&text) {
                     standing.set(trouble(e));
+                    if inbox.is_closed() {
+                        // Whoever waited for it has ended; what is not acked is read again.
+                        return Ok(());
+                    }
                     self.open = None;
                     while let Some(parcel) = inbox.try_pop() {
                         held.push_back(parcel);

@@ -83,10 +83,19 @@ pub trait Spec: Send + Sync + fmt::Debug {
     fn keeps_running(&self) -> bool {
         true
     }
-    /// Files and folders that it reads, for `shipper doctor`.
-    fn paths(&self) -> Vec<PathBuf> {
+    /// What it reads of the file system, for `shipper doctor`.
+    fn reads(&self) -> Vec<Reads> {
         Vec::new()
     }
+}
+
+/// Something that a source reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reads {
+    /// The bytes of this file.
+    File(PathBuf),
+    /// The names in this folder.
+    Folder(PathBuf),
 }
 
 /// A running source.
@@ -186,6 +195,8 @@ mod tests {
             ("wazuh", "alerts", file(part, 1), "mgr%201/alerts/2026-03-14/002~1/1024"),
             ("file", "/var/log/a.log", file(0, 0), "file/waf/%2Fvar%2Flog%2Fa.log/0/1024"),
             ("file", "/var/log/a.log", file(3, 2), "file/waf/%2Fvar%2Flog%2Fa.log/3~2/1024"),
+            ("file", "fe00-98a1ff-18a9c0d1", file(0, 0), "file/waf/fe00-98a1ff-18a9c0d1/1024"),
+            ("file", "fe00-98a1ff-18a9c0d1", file(0, 3), "file/waf/fe00-98a1ff-18a9c0d1~3/1024"),
             ("stdin", "stdin/1764", Position::Count(7), "stdin/1764/7"),
             ("of a later build", "t", Position::Kafka { partition: 3, offset: 9, epoch: 0 }, "kafka/t/3/9"),
         ] {

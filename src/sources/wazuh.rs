@@ -5,13 +5,14 @@
 //! day, part, offset): true before and after the swap.
 
 use std::{
+    io,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
 };
 
 use super::{
-    Admit, Kind, Source, SourceError, Spec, StreamName,
+    Admit, Kind, Reads, Source, SourceError, Spec, StreamName,
     file::{Follow, START_AT, Siblings, StartAt, start_at},
 };
 use crate::{
@@ -60,8 +61,9 @@ impl Spec for Settings {
     fn build(&self, _name: &str, instance: &str) -> Box<dyn Source> {
         Box::new(Running { settings: self.clone(), instance: instance.to_owned() })
     }
-    fn paths(&self) -> Vec<PathBuf> {
-        vec![self.path.clone()]
+    fn reads(&self) -> Vec<Reads> {
+        let folder = self.path.parent().map(|folder| Reads::Folder(folder.to_owned()));
+        [Reads::File(self.path.clone())].into_iter().chain(folder).collect()
     }
 }
 
@@ -95,12 +97,19 @@ struct Tree {
 }
 
 impl Siblings for Tree {
-    fn files(&self, io: &dyn Io) -> Vec<(u32, PathBuf)> {
+    fn files(&self, io: &dyn Io) -> io::Result<Vec<(u32, PathBuf)>> {
+        // A folder that is not there or not ours to see has no files for us; any other error passes.
+        let list = |dir: &Path| match io.list(dir) {
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied | io::ErrorKind::NotADirectory) => {
+                Ok(Vec::new())
+            }
+            listed => listed,
+        };
         let mut files = Vec::new();
-        for year_dir in io.list(&self.base).unwrap_or_default() {
+        for year_dir in list(&self.base)? {
             let Some(year) = name(&year_dir).and_then(|n| (n.len() == 4).then(|| n.parse::<i16>().ok()).flatten()) else { continue };
             for (month, month_name) in (1i8..).zip(MONTHS) {
-                for path in io.list(&year_dir.join(month_name)).unwrap_or_default() {
+                for path in list(&year_dir.join(month_name))? {
                     if let Some((day, part)) = name(&path).and_then(|n| day_and_part(n, &self.prefix))
                         && let Some(segment) = segment(year, month, day, part)
                     {
@@ -110,7 +119,7 @@ impl Siblings for Tree {
             }
         }
         files.sort();
-        files
+        Ok(files)
     }
 
     fn unnamed(&self, io: &dyn Io) -> u32 {

@@ -40,6 +40,16 @@ pub struct Handled {
     pub records: u32,
 }
 
+/// A handled slab on its way to admission.
+pub struct Ready {
+    pub handled: Handled,
+    pub at: At,
+    /// Wall time at which its bytes were seen.
+    pub received: u64,
+    /// CRC of the last bytes, for the ladder.
+    pub rung: Option<u32>,
+}
+
 /// Bytes of one branch that are settled already, and what it was offered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tally {
@@ -115,6 +125,13 @@ impl Desk {
             ChunkKind::Lines => self.lines(&mut handled, &at, received, own, from),
         }
         (handled, at)
+    }
+
+    /// Handles a chunk, and keeps what its admission needs.
+    pub fn ready(&mut self, chunk: Chunk, from: &[u64]) -> Ready {
+        let (received, rung) = (chunk.received, chunk.rung);
+        let (handled, at) = self.handle(chunk, from);
+        Ready { handled, at, received, rung }
     }
 
     fn lines(&mut self, handled: &mut Handled, at: &At, received: u64, own: bool, from: &[u64]) {

@@ -9,15 +9,20 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::BTreeMap,
+    collections::VecDeque,
     rc::Rc,
-    sync::{Arc, Mutex, PoisonError},
+    sync::Arc,
 };
 
-use super::handle::{Desk, Handled, Rejected};
+use super::{
+    aides::{Aides, Errand},
+    handle::{Desk, Handled, Ready, Rejected},
+    order::Order,
+    rows::{Rows, rfc3339},
+};
 use crate::{
     batch::{Batch, ORIGIN_HEADER},
-    checkpoint::{BranchRow, Checkpoint, Ladder, Row, SegmentRow},
+    checkpoint::{BranchRow, Ladder, Row, SegmentRow},
     dead_letter::{Entry, Header, Kind},
     io::{Executor, LocalFuture},
     ledger::Ledger,
@@ -31,16 +36,16 @@ use crate::{
 };
 
 /// What comes back to a home.
-#[derive(Debug)]
 pub enum Answer {
     /// From a sink.
     Sink(u8, Settle),
     /// A dead letter is durable: of a batch, for these branches (bit n: branch n), one each.
     Kept { stream: u32, seq: u64, branches: u64, message: Option<u32> },
+    /// From another shard: the slab of this ticket, handled.
+    Handled(u64, Box<Ready>),
 }
 
 /// The way home, from any thread.
-#[derive(Debug)]
 pub struct Answers(Returns<Answer>);
 
 impl Answers {
@@ -83,66 +88,6 @@ pub struct BranchEnd {
     pub counts: BranchCounts,
 }
 
-/// Rows of all streams, for the checkpoint. Shared by homes and the saver.
-#[derive(Clone, Debug, Default)]
-pub struct Rows(Arc<Mutex<Table>>);
-
-#[derive(Debug, Default)]
-struct Table {
-    rows: BTreeMap<(String, String), Row>,
-    changed: bool,
-}
-
-impl Rows {
-    /// The rows of a loaded checkpoint.
-    pub fn new(rows: Vec<Row>) -> Self {
-        let rows = rows.into_iter().map(|row| ((row.source.clone(), row.stream.clone()), row)).collect();
-        Self(Arc::new(Mutex::new(Table { rows, changed: false })))
-    }
-    fn put(&self, row: Row) {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (row.source.clone(), row.stream.clone());
-        if table.rows.get(&key) != Some(&row) {
-            table.rows.insert(key, row);
-            table.changed = true;
-        }
-    }
-    fn remove(&self, source: &str, stream: &str) {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table.changed |= table.rows.remove(&(source.to_owned(), stream.to_owned())).is_some();
-    }
-    /// The rows of one source.
-    pub fn of(&self, source: &str) -> Vec<Row> {
-        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        table.rows.values().filter(|row| row.source == source).cloned().collect()
-    }
-    /// Asks the store to save all rows as they are now.
-    ///
-    /// Rows are copied and handed over under one lock: of two who ask, the later one's rows are
-    /// the later ones, and the store saves those.
-    ///
-    /// - `instance`: the agent's name; `now`: wall time, nanoseconds since 1970.
-    ///
-    /// # Errors
-    /// The reply, if the store takes no more jobs now.
-    pub fn save(&self, store: &StoreHandle, instance: &str, now: u64, reply: Reply) -> Result<(), Reply> {
-        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let rows = table.rows.values().cloned().collect();
-        let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), generation: 0, rows };
-        store.ask(Asked::save(checkpoint, reply)).map_err(|back| back.reply)?;
-        table.changed = false;
-        Ok(())
-    }
-    /// The next look finds a change, whether there is one or not.
-    pub fn mark_changed(&self) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).changed = true;
-    }
-    /// True if a row changed since the last save was asked for.
-    pub fn are_changed(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).changed
-    }
-}
-
 /// Everything a home is built from.
 pub struct Setup {
     /// The agent's name.
@@ -158,6 +103,8 @@ pub struct Setup {
     pub counts: SourceCounts,
     pub answers: Arc<Answers>,
     pub closed: Arc<Signal>,
+    /// The other shards, and the numbers of this source and of its shard among them.
+    pub aides: Option<(Aides, usize, usize)>,
 }
 
 /// The home of one source.
@@ -166,6 +113,9 @@ pub struct SourceHome {
     setup: RefCell<Setup>,
     answers: Arc<Answers>,
     streams: RefCell<Vec<Stream>>,
+    order: RefCell<Order<Ready>>,
+    /// Bytes that the source said it is behind.
+    behind: Cell<u64>,
     /// Raised when credits came back.
     credit: Signal,
     closed: Cell<bool>,
@@ -181,7 +131,7 @@ struct Stream {
     name: String,
     ledger: Ledger,
     /// By number: the first is `first`.
-    in_flight: std::collections::VecDeque<InFlight>,
+    in_flight: VecDeque<InFlight>,
     first: u64,
     /// Where each branch stood before this start; below it nothing is offered.
     start: Vec<Position>,
@@ -225,6 +175,8 @@ impl SourceHome {
             setup: RefCell::new(setup),
             answers,
             streams: RefCell::default(),
+            order: RefCell::default(),
+            behind: Cell::new(0),
             credit: Signal::default(),
             closed: Cell::new(false),
             drained: Cell::new(false),
@@ -255,7 +207,7 @@ impl SourceHome {
 
     /// Waits until nothing is owed.
     pub async fn drained(&self) {
-        while self.in_flight() > 0 {
+        while self.in_flight() > 0 || self.order.borrow().len() > 0 {
             self.idle.wait().await;
         }
     }
@@ -277,6 +229,7 @@ impl SourceHome {
             match answer {
                 Answer::Sink(sink, settle) => self.settle(sink, settle),
                 Answer::Kept { stream, seq, branches, message } => self.kept(stream, seq, branches, message),
+                Answer::Handled(ticket, ready) => self.take_back(ticket, *ready),
             }
         }
         if any {
@@ -284,6 +237,36 @@ impl SourceHome {
             self.credit.raise();
             self.idle.raise();
         }
+    }
+
+    /// Gives a slab to an idle shard while the source lags; what nobody takes comes back.
+    fn give_away(&self, ticket: u64, chunk: Chunk, from: Vec<u64>) -> Option<(Chunk, Vec<u64>)> {
+        let setup = self.setup.borrow();
+        let Some((aides, source, shard)) = setup.aides.as_ref().filter(|_| self.behind.get() >= limits::ERRAND_LAG_BYTES) else {
+            return Some((chunk, from));
+        };
+        let answers = self.answers.clone();
+        let reply = Box::new(move |ready| answers.0.push(Answer::Handled(ticket, Box::new(ready))));
+        let errand = Errand { source: *source, chunk, from, reply };
+        match aides.give(*shard, Box::new(errand)) {
+            Ok(()) => {
+                setup.counts.helped.inc();
+                None
+            }
+            Err(errand) => Some((errand.chunk, errand.from)),
+        }
+    }
+
+    /// A slab is handled: it is admitted once all before it are.
+    fn take_back(&self, ticket: u64, ready: Ready) {
+        self.order.borrow_mut().put(ticket, ready);
+        loop {
+            let Some((stream, ready)) = self.order.borrow_mut().pop() else { break };
+            let Ready { handled, at, received, rung } = ready;
+            self.admit(stream, handled, at, received, rung);
+        }
+        self.changed.raise();
+        self.idle.raise();
     }
 
     fn settle(&self, sink: u8, settle: Settle) {
@@ -736,7 +719,7 @@ impl Admit for SourceHome {
         let stream = Stream {
             name: stream.to_owned(),
             ledger: Ledger::new(from.clone()),
-            in_flight: std::collections::VecDeque::new(),
+            in_flight: VecDeque::new(),
             first: 0,
             start: from,
             unacked: 0,
@@ -797,8 +780,9 @@ impl Admit for SourceHome {
             loop {
                 let (bytes, batches) = {
                     // All streams of the source: the sinks' inboxes have room for one source's credits.
-                    let streams = self.streams.borrow();
-                    streams.iter().fold((0, 0), |(bytes, batches), s| (bytes + s.ledger.bytes(), batches + s.in_flight.len()))
+                    let (streams, order) = (self.streams.borrow(), self.order.borrow());
+                    let out = (order.bytes(), order.len());
+                    streams.iter().fold(out, |(bytes, batches), s| (bytes + s.ledger.bytes(), batches + s.in_flight.len()))
                 };
                 let wanted = chunk.slab.bytes.len().max(limits::SLAB_BYTES) as u64;
                 if batches < limits::CREDIT_BATCHES && (bytes == 0 || bytes + wanted <= limits::CREDIT_BYTES) {
@@ -814,14 +798,17 @@ impl Admit for SourceHome {
                 let streams = self.streams.borrow();
                 streams[number].start.iter().map(|start| below(start, &chunk)).collect()
             };
-            let (received, rung) = (chunk.received, chunk.rung);
-            let (handled, at) = self.setup.borrow_mut().desk.handle(chunk, &from);
-            self.admit(number, handled, at, received, rung);
-            self.changed.raise();
+            let bytes = chunk.slab.bytes.len().max(limits::SLAB_BYTES) as u64;
+            let ticket = self.order.borrow_mut().push(number, bytes);
+            if let Some((chunk, from)) = self.give_away(ticket, chunk, from) {
+                let ready = self.setup.borrow_mut().desk.ready(chunk, &from);
+                self.take_back(ticket, ready);
+            }
         })
     }
 
     fn lag(&self, bytes: u64) {
+        self.behind.set(bytes);
         self.setup.borrow().counts.progress.unread(bytes, self.on.clock().mono());
     }
 
@@ -876,12 +863,6 @@ fn close_group(group: &mut Group, branches: &[BranchEnd]) {
     } else {
         counts.dropped.add("not_required", bytes);
     }
-}
-
-/// Wall time as people write it.
-pub fn rfc3339(now: u64) -> String {
-    let time = jiff::Timestamp::from_nanosecond(i128::from(now)).unwrap_or_default();
-    format!("{time:.3}")
 }
 
 fn narrow(n: usize) -> u32 {

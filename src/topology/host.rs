@@ -2,6 +2,7 @@
 
 use std::{io, rc::Rc, time::Duration};
 
+use super::pulse::Pulse;
 use crate::{
     clock::{Clock, SystemClock, nanos},
     io::{Engine, Io, LocalFuture, Running, Setup, SlabPool, Watcher, spawn},
@@ -45,6 +46,8 @@ pub struct Threads {
     pub cores: Vec<usize>,
     pub watcher: Watcher,
     pub clock: SystemClock,
+    /// Where shards and the edge beat; `None` where nobody asks.
+    pub pulse: Option<Pulse>,
 }
 
 impl Host for Threads {
@@ -68,6 +71,15 @@ impl Host for Threads {
             watcher: self.watcher.clone(),
             clock: self.clock,
             cold: true,
+        };
+        // A thread that may block on a disk is not asked.
+        let beat = self.pulse.as_ref().filter(|_| !matches!(place, Place::Own(_))).map(|pulse| pulse.enter(setup.name.clone()));
+        let body: Body = match beat {
+            None => body,
+            Some(beat) => Box::new(move |io| {
+                io.spawn("beat", Box::pin(beat.on(io.clone())));
+                body(io)
+            }),
         };
         spawn(engine, setup, body).map(Some)
     }

@@ -5,13 +5,17 @@
 //!
 //! Start at [`Plan::build`].
 
+pub mod aides;
 pub mod config;
 pub mod face;
 pub mod globals;
 pub mod handle;
 pub mod home;
 pub mod host;
+mod order;
 pub mod plan;
+pub mod pulse;
+pub mod rows;
 pub mod run;
 
 pub use config::{Config, ConfigError, Flag, Host};

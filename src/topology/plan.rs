@@ -219,6 +219,14 @@ impl Plan {
     pub fn branches_of(&self, source: usize) -> impl Iterator<Item = &HandlerPlan> {
         self.handlers.iter().filter(move |handler| handler.sources.contains(&source))
     }
+
+    /// True if a source whose home is `shard` feeds the sink.
+    pub fn feeds(&self, shard: usize, sink: &SinkPlan) -> bool {
+        let outputs = self.outputs.iter().filter(|output| sink.outputs >> output.slot & 1 == 1);
+        let handlers = outputs.filter_map(|output| self.handlers.get(usize::from(output.branch)));
+        let mut sources = handlers.flat_map(|handler| &handler.sources).filter_map(|source| self.sources.get(*source));
+        sources.any(|source| source.home == shard)
+    }
 }
 
 fn number(n: usize) -> u32 {

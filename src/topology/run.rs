@@ -16,9 +16,12 @@ use std::{
 
 use super::{
     Plan,
+    aides::Aides,
     handle::Desk,
-    home::{Answers, BranchEnd, OutputEnd, Rows, Setup, SinkEnd, SourceHome},
+    home::{Answers, BranchEnd, OutputEnd, Setup, SinkEnd, SourceHome},
     host::{Body, Host, Place, Threads},
+    pulse::Pulse,
+    rows::Rows,
 };
 use crate::{
     batch::DraftPool,
@@ -103,9 +106,17 @@ impl Agent {
     /// # Errors
     /// [`RunError`]; what had been started ends with the process.
     pub fn start(needs: Needs, edge_tasks: Vec<EdgeTask>) -> Result<Self, RunError> {
+        Self::start_watched(needs, edge_tasks, None)
+    }
+
+    /// As [`start`](Self::start), with a pulse for the watchdog.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_watched(needs: Needs, edge_tasks: Vec<EdgeTask>, pulse: Option<Pulse>) -> Result<Self, RunError> {
         let Needs { plan, engine, cores, watcher, clock, board, metrics, store, rows, waiter } = needs;
         let wiring = Wiring { plan, board, metrics, store, rows, waiter };
-        Self::start_on(Threads { engine, cores, watcher, clock }, wiring, edge_tasks)
+        Self::start_on(Threads { engine, cores, watcher, clock, pulse }, wiring, edge_tasks)
     }
 }
 
@@ -121,8 +132,7 @@ impl<H: Host> Agent<H> {
         let mut inboxes = Vec::new();
         let mut shared: Vec<(u8, Arc<Inbox>)> = Vec::new();
         let mut edge_sinks: Vec<(Build, Arc<Inbox>, Standing)> = Vec::new();
-        let shed = Count::default();
-        metrics.register("shipper_shed_messages", "Messages that a sink which is not required lost", shed.clone());
+        let shed = metrics.shed();
         for sink in plan.sinks.iter().filter(|s| s.thread != Thread::Shard) {
             let room = if sink.required { 2 * limits::CREDIT_BATCHES * plan.sources.len().max(1) } else { limits::OPTIONAL_INBOX_PARCELS };
             let inbox = Mailbox::new(room);
@@ -192,10 +202,8 @@ impl<H: Host> Agent<H> {
         let sources = Arc::new(AtomicUsize::new((0..plan.sources.len()).filter(|index| plan.keeps_running(*index)).count()));
         let mut running = Vec::new();
         let mut stop = Vec::new();
+        let aides = Aides::new(shards, plan.sources.len());
         for shard in 0..shards {
-            if !plan.sources.iter().any(|s| s.home == shard) {
-                continue;
-            }
             let signal = Arc::new(Signal::default());
             stop.push(signal.clone());
             let body = Shard {
@@ -210,6 +218,7 @@ impl<H: Host> Agent<H> {
                 stop: signal,
                 sources: sources.clone(),
                 waiter: waiter.clone(),
+                aides: aides.clone(),
             };
             running.push(host.start(Place::Shard(shard), Box::new(move |io| Box::pin(body.run(io))))?);
         }
@@ -298,13 +307,14 @@ struct Shard {
     stop: Arc<Signal>,
     sources: Arc<AtomicUsize>,
     waiter: std::thread::Thread,
+    aides: Aides,
 }
 
 impl Shard {
     async fn run(self, io: Rc<dyn Io>) -> bool {
         let mut own_inboxes = Vec::new();
         let mut ended = Vec::new();
-        for sink in self.plan.sinks.iter().filter(|s| s.thread == Thread::Shard) {
+        for sink in self.plan.sinks.iter().filter(|s| s.thread == Thread::Shard && self.plan.feeds(self.number, s)) {
             let inbox: Arc<Inbox> = Mailbox::new(2 * limits::CREDIT_BATCHES * self.plan.sources.len().max(1));
             own_inboxes.push((sink.slot, inbox.clone()));
             let standing = self.board.enter(format!("sinks.{}", sink.name));
@@ -319,6 +329,10 @@ impl Shard {
                     done.raise();
                 }),
             );
+        }
+        if self.aides.shards() > 1 {
+            let (aides, plan, number, on) = (self.aides.clone(), self.plan.clone(), self.number, io.clone());
+            io.spawn("aide", Box::pin(aides.serve(number, on, move |source| desk(&plan, source))));
         }
         let mut homes = Vec::new();
         for (index, source) in self.plan.sources.iter().enumerate().filter(|(_, s)| s.home == self.number) {
@@ -357,6 +371,13 @@ impl Shard {
         }
         for (home, _) in &homes {
             home.finish();
+            self.aides.home_is_done();
+        }
+        let left = deadline.saturating_sub(io.clock().mono()).max(1_000_000);
+        tokio::select! {
+            biased;
+            () = self.aides.homes_are_done(self.number) => {}
+            () = io.sleep(Duration::from_nanos(left)) => {}
         }
         for (_, inbox) in &own_inboxes {
             inbox.close();
@@ -374,12 +395,8 @@ impl Shard {
 
     fn home(&self, index: usize, own_inboxes: &[(u8, Arc<Inbox>)], io: &Rc<dyn Io>) -> Rc<SourceHome> {
         let source = &self.plan.sources[index];
-        let mut handlers = Vec::new();
-        let mut branches = Vec::new();
-        for handler in self.plan.branches_of(index) {
-            handlers.push((handler.spec.build(), handler.routes.clone()));
-            branches.push(BranchEnd { name: handler.name.clone(), counts: self.metrics.branch(&source.name, &handler.name) });
-        }
+        let named = |name: &String| BranchEnd { name: name.clone(), counts: self.metrics.branch(&source.name, name) };
+        let branches = self.plan.branches_of(index).map(|handler| named(&handler.name)).collect();
         let outputs = self.plan.outputs.iter().map(|o| OutputEnd { name: o.name.clone(), after: o.after }).collect();
         let sinks = self
             .plan
@@ -403,7 +420,7 @@ impl Shard {
                 instance: self.plan.globals.instance.clone(),
                 source: source.name.clone(),
                 kind: source.kind.to_owned(),
-                desk: Desk::new(handlers, DraftPool::new(limits::CREDIT_BATCHES), true),
+                desk: desk(&self.plan, index),
                 branches,
                 outputs,
                 sinks,
@@ -412,9 +429,16 @@ impl Shard {
                 counts: self.metrics.source(&source.name),
                 answers: Answers::new(),
                 closed: Arc::new(Signal::default()),
+                aides: (self.aides.shards() > 1).then(|| (self.aides.clone(), index, self.number)),
             },
         )
     }
+}
+
+/// The handlers of one source, for one shard.
+fn desk(plan: &Plan, source: usize) -> Desk {
+    let handlers = plan.branches_of(source).map(|handler| (handler.spec.build(), handler.routes.clone())).collect();
+    Desk::new(handlers, DraftPool::new(limits::CREDIT_BATCHES), true)
 }
 
 async fn run_source(source: Box<dyn Source>, io: Rc<dyn Io>, home: Rc<SourceHome>, standing: Standing) {

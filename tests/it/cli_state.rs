@@ -179,6 +179,40 @@ fn a_missing_checkpoint_is_no_failure_and_an_unreadable_one_is() {
 }
 
 #[test]
+fn a_refused_checkpoint_is_repaired_by_choice_and_the_agent_takes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || Writer::open(Box::new(RealDisk::new()), dir.path(), Options::default()).map(|(_, saved)| saved.map(|c| c.generation));
+    let at = ["--dir", path(dir.path())];
+    let repair = |more: &[&str], code| said(&[&["state", "repair"], more, &at[..]].concat(), code);
+    save(dir.path(), 3, vec![]);
+    assert!(repair(&[], 0).0.contains("nothing to repair"));
+
+    // b holds generation 2, the older one; a, the newer one, is damaged.
+    let newest = dir.path().join("checkpoint.a");
+    fs::write(&newest, "rubbish\n").unwrap();
+    assert!(open().is_err());
+    let (text, _) = repair(&[], 69);
+    assert!(text.contains("checkpoint.a is damaged") && text.contains("shipper state repair --use b   goes on from"), "{text}");
+    let (_, told) = repair(&["--use", "a"], 69);
+    assert!(told.contains("checkpoint.a is not whole"), "{told}");
+    repair(&["--use", "c"], 64);
+    repair(&["--use", "b", "--forget"], 64);
+    let lock = shipper::io::disk::StateLock::take(dir.path()).unwrap();
+    assert!(repair(&["--use", "b"], 69).1.contains("another shipper"), "a running agent is not repaired under its feet");
+    drop(lock);
+    assert!(open().is_err(), "nothing has changed so far");
+
+    repair(&["--use", "b"], 0);
+    assert_eq!(open().unwrap(), Some(3));
+    assert_eq!(fs::read(dir.path().join("checkpoint.a.before-repair")).unwrap(), b"rubbish\n");
+    assert_eq!(object(&["state", "show", "--json", at[0], at[1]], 0)["positions"].as_array().unwrap().len(), 3);
+
+    repair(&["--forget"], 0);
+    assert_eq!(open().unwrap(), None);
+    assert!(dir.path().join("checkpoint.b.before-repair").exists());
+}
+
+#[test]
 fn refused_bytes_are_listed_and_given_back_as_they_were() {
     let dir = tempfile::tempdir().unwrap();
     let (record, message) = (&b"{\"timestamp\":\"cut\n"[..], &b"\0\xff payload"[..]);
@@ -209,6 +243,15 @@ fn refused_bytes_are_listed_and_given_back_as_they_were() {
     assert_eq!(object(&["dead-letter", "show", "--json", "2", at[0], at[1]], 0)["value_b64"], "AP8gcGF5bG9hZA==");
     let (_, told) = said(&["dead-letter", "show", "3", at[0], at[1]], 69);
     assert_eq!(told, "shipper: no entry \"3\" among the 2 in the dead letter; `shipper dead-letter list` shows them\n");
+
+    let settings = dir.path().join("shipper.toml");
+    let text = format!("[state]\ndir = {:?}\n[dead_letter]\npath = {:?}\n", path(dir.path()), path(&dir.path().join("apart")));
+    fs::write(&settings, text).unwrap();
+    let by_config = ["dead-letter", "list", "--config", path(&settings)];
+    assert_eq!(said(&by_config, 0).0, "0 entries, 0 bytes refused\n", "the config's folder, which is not there yet");
+    fs::rename(dir.path().join("dead-letter"), dir.path().join("apart")).unwrap();
+    assert!(said(&by_config, 0).0.ends_with("2 entries, 28 bytes refused\n"));
+    fs::rename(dir.path().join("apart"), dir.path().join("dead-letter")).unwrap();
 
     // What a crash cut off is told and hides nothing before it.
     let segment = dir.path().join("dead-letter/00000000.dlq");

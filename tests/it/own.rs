@@ -67,16 +67,20 @@ fn a_log_file_is_appended_to_and_opened_anew_on_a_hangup() {
     fs::write(&log, "of an earlier run\n").unwrap();
     let config = config(dir.path(), &format!("log.path = {:?}\nlog.format = \"json\"", log.display().to_string()));
     let stderr = dir.path().join("stderr");
-    let agent = run(&config, |command| {
-        command.stderr(fs::File::create(&stderr).unwrap());
-    });
+    // As the unit starts it: whatever its umask says, the group may read the log.
+    let mut command = Command::new("sh");
+    command.args(["-c", "umask 0077; exec \"$0\" run --config \"$1\"", env!("CARGO_BIN_EXE_shipper")]).arg(&config);
+    let agent = Process(command.stderr(fs::File::create(&stderr).unwrap()).spawn().unwrap());
     let holds = |path: &Path, what: &str| fs::read_to_string(path).is_ok_and(|text| text.contains(what));
     until("the source is told", || holds(&log, "sources.alerts"));
     let text = fs::read_to_string(&log).unwrap();
     assert!(text.starts_with("of an earlier run\n{\"timestamp\""), "{text}");
     fs::rename(&log, &old).unwrap();
     agent.signal(rustix::process::Signal::HUP);
-    until("the hangup is told in a new file", || holds(&log, "SIGHUP"));
+    until("the hangup is told in a new file", || holds(&log, "the config is taken anew"));
+    fs::rename(&log, &old).unwrap();
+    agent.signal(rustix::process::Signal::USR1);
+    until("the log alone can be opened anew", || log.exists());
     assert_eq!(fs::metadata(&log).unwrap().permissions().mode() & 0o7777, 0o640);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(fs::read_to_string(&stderr).unwrap(), "", "nothing but the file is written to");
@@ -294,4 +298,127 @@ fn own_events_travel_like_any_other_and_keep_no_agent_alive() {
         let names: Vec<&str> = events.iter().map(|event| event["shipper"]["event"].as_str().unwrap()).collect();
         assert_eq!(names, ["start", "stop"].repeat(run_number), "told once");
     }
+}
+
+/// What systemd hears.
+struct Hears(Queue, std::path::PathBuf);
+
+impl Hears {
+    fn in_dir(dir: &Path) -> Self {
+        let path = dir.join("notify");
+        Self(Queue::bind(&path), path)
+    }
+    /// Waits for a message that begins so.
+    fn wait_for(&self, what: &str) -> String {
+        loop {
+            let told = self.0.next();
+            if told.starts_with(what) {
+                return told;
+            }
+        }
+    }
+}
+
+#[test]
+fn systemd_hears_of_every_state_and_is_fed_through_an_outage() {
+    let dir = tempfile::tempdir().unwrap();
+    let hears = Hears::in_dir(dir.path());
+    // A folder in the sink's place: an outage from the first record on.
+    let out = dir.path().join("out.json");
+    fs::create_dir(&out).unwrap();
+    fs::write(dir.path().join("alerts.json"), ban(1)).unwrap();
+    let agent = run(&config(dir.path(), ""), |command| {
+        command.env("NOTIFY_SOCKET", &hears.1).env("WATCHDOG_USEC", "400000");
+    });
+    assert_eq!(hears.0.next(), "READY=1\n", "the first word");
+    for _ in 0..8 {
+        hears.wait_for("WATCHDOG=1");
+    }
+    let status = hears.wait_for("STATUS=");
+    assert!(status.contains(" records/s, ") && status.ends_with(" behind; sinks.out retrying\n"), "{status}");
+
+    fs::remove_dir(&out).unwrap();
+    until("the outage is over", || fs::read_to_string(&out).is_ok_and(|text| text.lines().count() == 1));
+    agent.signal(rustix::process::Signal::HUP);
+    let told = hears.wait_for("RELOADING=1");
+    assert!(told.lines().any(|line| line.strip_prefix("MONOTONIC_USEC=").is_some_and(|n| n.parse::<u64>().is_ok())), "{told}");
+    hears.wait_for("READY=1");
+    hears.wait_for("WATCHDOG=1");
+    let ending = std::thread::spawn(move || agent.stop());
+    hears.wait_for("STOPPING=1");
+    assert_eq!(ending.join().unwrap(), Some(0));
+}
+
+#[test]
+fn a_hangup_takes_the_config_anew_and_loses_and_doubles_nothing() {
+    const LINES: u64 = 4000;
+    let dir = tempfile::tempdir().unwrap();
+    let (alerts, log) = (dir.path().join("alerts.json"), dir.path().join("shipper.log"));
+    append(&alerts, "");
+    let logs = format!("log.path = {:?}\nlog.stats_every = \"0\"", log.display().to_string());
+    let path = config(dir.path(), &logs);
+    let agent = run(&path, |_| ());
+    let logged = |what: &str| fs::read_to_string(&log).unwrap_or_default().matches(what).count();
+    let line = |n: u64| format!("{{\"timestamp\":\"2026-03-14T06:25:12.001+0100\",\"id\":\"{n}\"}}\n");
+    let writer = std::thread::spawn({
+        let alerts = alerts.clone();
+        move || {
+            for n in 0..LINES {
+                append(&alerts, &line(n));
+                if n % 8 == 0 {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+        }
+    });
+    let outs: Vec<_> = ["out.json", "two.json", "three.json"].map(|name| dir.path().join(name)).into();
+    let lines = |path: &Path| fs::read_to_string(path).map(|text| text.lines().count() as u64).unwrap_or(0);
+    until("the first sink ships", || lines(&outs[0]) > 100);
+
+    // Broken: every error is told, and the old config stays.
+    let good = fs::read_to_string(&path).unwrap();
+    fs::write(&path, good.replace("kind = \"file\"", "kind = \"fyle\"").replace("kind = \"forward\"", "kind = \"forwart\"")).unwrap();
+    agent.signal(rustix::process::Signal::HUP);
+    until("both errors are told", || logged("\"fyle\"") == 1 && logged("\"forwart\"") == 1);
+    let before = lines(&outs[0]);
+    until("the old config ships on", || lines(&outs[0]) > before || lines(&outs[0]) == LINES);
+
+    for (number, (old, new)) in [("out.json", "two.json"), ("two.json", "three.json")].into_iter().enumerate() {
+        let text = if number == 0 { good.clone() } else { fs::read_to_string(&path).unwrap() };
+        fs::write(&path, text.replace(old, new)).unwrap();
+        agent.signal(rustix::process::Signal::HUP);
+        until("the config is taken", || logged("the config is taken anew") == number + 1);
+    }
+    writer.join().unwrap();
+    append(&alerts, &line(LINES));
+    until("the last line arrives", || lines(&outs[2]) > 0 && fs::read_to_string(&outs[2]).unwrap().ends_with(&line(LINES)));
+    assert_eq!(agent.stop(), Some(0));
+    let came: String = outs.iter().map(|path| fs::read_to_string(path).unwrap_or_default()).collect();
+    let expected: String = (0..=LINES).map(line).collect();
+    assert!(came == expected, "every line once and in order, across all sinks: {} of {}", came.lines().count(), LINES + 1);
+}
+
+#[test]
+fn a_reload_is_an_event_and_no_end() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, out) = (dir.path().join("shipper.toml"), dir.path().join("own.json"));
+    append(&dir.path().join("alerts.json"), "");
+    let text = format!(
+        "{}[handlers.own]\nkind = \"forward\"\ninputs = [\"agent\"]\n[sinks.own]\nkind = \"file\"\ninputs = [\"own\"]\npath = {:?}\n",
+        dfn(dir.path(), ""),
+        out.display().to_string()
+    );
+    fs::write(&path, format!("state.dir = {:?}\n{text}", dir.path().join("state").display().to_string())).unwrap();
+    let _queue = Queue::bind(&dir.path().join("queue"));
+    let agent = run(&path, |_| ());
+    let events = || {
+        let text = fs::read_to_string(&out).unwrap_or_default();
+        let event = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["shipper"]["event"].as_str().unwrap().to_owned();
+        text.lines().map(event).collect::<Vec<_>>()
+    };
+    until("the start is told", || events() == ["start"]);
+    agent.signal(rustix::process::Signal::HUP);
+    until("the reload is told", || events() == ["start", "reload"]);
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(events(), ["start", "reload", "stop"]);
 }

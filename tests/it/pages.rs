@@ -138,7 +138,7 @@ fn every_command_that_a_page_names_is_one() {
 fn the_unit_and_the_agent_agree() {
     let unit = text(&root().join("packaging/shipper.service"));
     let value = |key: &str| unit.lines().find_map(|line| line.strip_prefix(&format!("{key}="))).map(str::to_owned);
-    let run = text(&root().join("src/cli/run.rs"));
+    let run = text(&root().join("src/cli/systemd.rs"));
     assert_eq!(value("Type").as_deref(), Some("notify"));
     assert!(run.contains("NotifyState::Ready"), "Type=notify waits for it");
     // Without somebody who answers, a watchdog would kill a healthy agent once a minute.

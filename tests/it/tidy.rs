@@ -50,7 +50,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("prometheus_client", &["src/metrics.rs", "src/metrics/", "src/api/"]),
     ("saphyr", &["src/register/", "src/cli/import/"]),
     ("toml", &["src/register/", "src/cli/import/"]),
-    ("sd_notify", &["src/cli/"]),
+    ("sd_notify", &["src/cli/systemd.rs"]),
     ("tracing_subscriber", &["src/cli/log.rs"]),
     ("rustix", &["src/io/", "src/store/", "src/store.rs", "src/topology/", "src/cli/", "tools/", "src/sinks/", "src/net/"]),
 ];

@@ -114,7 +114,7 @@ fn systemd(notify: Option<&str>, watchdog_us: Option<&str>) -> Finding {
 
 fn clock(now: Nanos) -> Finding {
     let seconds = now / 1_000_000_000;
-    let time = crate::topology::home::rfc3339(now);
+    let time = crate::topology::rows::rfc3339(now);
     if seconds < BUILT_AFTER_S {
         return Finding::bad(
             "clock",

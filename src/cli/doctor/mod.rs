@@ -20,6 +20,7 @@ use super::{DEFAULT_CONFIG, UNAVAILABLE, plain};
 use crate::{
     clock::{Clock, SystemClock},
     sinks::Level,
+    sources::Reads,
     topology::{Config, Host},
 };
 
@@ -87,21 +88,25 @@ pub fn run(args: &Doctor) -> anyhow::Result<ExitCode> {
     let now = SystemClock::new().now();
     let mut findings = vec![host::user()];
     findings.push(places::config(path));
-    let read: Vec<(&str, &str, PathBuf)> = config
+    let read: Vec<(&str, Reads)> = config
         .sources
         .iter()
         .flat_map(|source| {
-            let paths = source.spec.as_ref().map(|spec| spec.paths()).unwrap_or_default();
-            paths.into_iter().map(|path| (source.name.as_str(), source.kind, path))
+            let reads = source.spec.as_ref().map(|spec| spec.reads()).unwrap_or_default();
+            reads.into_iter().map(|reads| (source.name.as_str(), reads))
         })
         .collect();
     // The first folder that will be read stands for all.
-    let folder = read.iter().filter_map(|(.., path)| path.parent()).find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
+    let folders = read.iter().filter_map(|(_, reads)| match reads {
+        Reads::File(path) => path.parent(),
+        Reads::Folder(path) => Some(path.as_path()),
+    });
+    let folder = folders.into_iter().find(|folder| folder.is_dir()).unwrap_or(Path::new("/"));
     findings.extend(engines::all(&config.globals, folder));
     findings.extend(host::all(&config.globals, now));
     findings.extend(places::state(&config.globals, now));
     findings.extend(places::api(&config.globals));
-    findings.extend(read.iter().flat_map(|(name, kind, path)| places::source(name, kind, path)));
+    findings.extend(read.iter().map(|(name, reads)| places::source(name, reads)));
     super::tell(&if args.json {
         format!("{:#}\n", Value::Array(findings.iter().map(Finding::object).collect()))
     } else {

@@ -18,6 +18,7 @@ use crate::{
     clock::Nanos,
     dead_letter::segment_number,
     io::disk::RealDisk,
+    sources::Reads,
     topology::{ConfigError, Globals, Host, Plan},
 };
 
@@ -236,18 +237,23 @@ pub(super) fn api(globals: &Globals) -> Option<Finding> {
 }
 
 /// Whether this user may read what a source reads.
-pub(super) fn source(name: &str, kind: &str, path: &Path) -> Vec<Finding> {
+pub(super) fn source(name: &str, reads: &Reads) -> Finding {
     let topic = format!("sources.{name}");
-    let mut findings = vec![readable(&topic, path)];
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if kind == "wazuh"
-        && folder.is_dir()
-        && let Err(e) = fs::read_dir(folder)
-    {
-        let what = format!("cannot list {}, where the dated files are: {e}", folder.display());
-        findings.push(Finding::bad(topic, what, let_in(folder)));
+    match reads {
+        Reads::File(path) => readable(&topic, path),
+        Reads::Folder(path) => listable(&topic, path),
     }
-    findings
+}
+
+fn listable(topic: &str, folder: &Path) -> Finding {
+    let name = folder.display();
+    match fs::read_dir(folder) {
+        Ok(names) => Finding::good(topic, format!("{name} can be listed, {} names", names.count())),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            Finding::warn(topic, format!("folder {name} is not there"), "see that its writer is installed, or name the right path")
+        }
+        Err(e) => Finding::bad(topic, format!("cannot list {name}: {e}"), let_in(folder)),
+    }
 }
 
 fn readable(topic: &str, path: &Path) -> Finding {
@@ -308,6 +314,8 @@ mod tests {
         let pipe = dir.path().join("pipe");
         rustix::fs::mknodat(CWD, &pipe, rustix::fs::FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         assert_eq!(readable("s", &pipe).level, Level::Bad, "nor is a pipe, and nobody waits for its writer");
-        assert_eq!(source("s", "wazuh", &dir.path().join("no/alerts.json")).len(), 1);
+        let folder = |path: &Path| source("s", &Reads::Folder(path.to_owned())).level;
+        assert_eq!(folder(dir.path()), Level::Good);
+        assert_eq!([folder(&dir.path().join("no")), folder(&file)], [Level::Warning, Level::Bad]);
     }
 }

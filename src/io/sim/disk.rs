@@ -53,12 +53,12 @@ pub(super) fn call<T>(files: &Files, kind: Kind, effect: impl FnOnce(&mut Inner,
         inner.stopped = true;
         return Err(dead());
     }
-    let errors = inner.trouble.errors;
+    let errors = if kind == Kind::Look { inner.trouble.looks } else { inner.trouble.errors };
     if kind == Kind::Write && inner.trouble.full {
         let _ = effect(&mut inner, Done::Part);
         return Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device"));
     }
-    if kind != Kind::Look && inner.chance.of_thousand(errors) {
+    if inner.chance.of_thousand(errors) {
         let _ = effect(&mut inner, Done::Part);
         return Err(io::Error::other("input/output error"));
     }

@@ -30,6 +30,8 @@ pub struct Trouble {
     pub full: bool,
     /// Of a thousand calls that write or sync, how many fail.
     pub errors: u32,
+    /// Of a thousand calls that only look, how many fail.
+    pub looks: u32,
 }
 
 /// A file: what every reader sees, and what would be left after a power loss.
@@ -44,6 +46,8 @@ pub(super) struct Inode {
     modified: u64,
     names: u32,
     handles: u32,
+    /// Monotonic nanoseconds of the first of them.
+    held_since: u64,
     /// True if it lost its last name while no reader had it open.
     lost: bool,
 }
@@ -237,6 +241,12 @@ impl Files {
     pub fn is_lost(&self, identity: usize) -> bool {
         self.lock().inodes[identity].lost
     }
+    /// How long an agent has had a file open, in nanoseconds; `None` if it has not.
+    pub fn open_for(&self, identity: usize) -> Option<u64> {
+        let inner = self.lock();
+        let inode = &inner.inodes[identity];
+        (inode.handles > 0).then(|| inner.clock.mono().saturating_sub(inode.held_since))
+    }
     /// True while a file has a name.
     pub fn is_named(&self, identity: usize) -> bool {
         self.lock().inodes[identity].names > 0
@@ -419,6 +429,9 @@ impl Inner {
     }
 
     pub(super) fn hold(&mut self, n: usize) {
+        if self.inodes[n].handles == 0 {
+            self.inodes[n].held_since = self.clock.mono();
+        }
         self.inodes[n].handles += 1;
     }
 

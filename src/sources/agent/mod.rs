@@ -1,6 +1,6 @@
 //! `agent`: the agent's own events as records, so that they travel like any other.
 //!
-//! Start and stop, trouble of a component and its end, and messages let go. A record is
+//! Start, reload and stop, trouble of a component and its end, and messages let go. A record is
 //!
 //! ```json
 //! {"timestamp":"2026-03-14T06:25:12.004+01:00","shipper":{"event":"error","component":"sinks.out","description":"…"}}
@@ -80,7 +80,14 @@ impl Source for Running {
             admit.open(STREAM, Position::Count(next));
             let mut out = Out { io, admit, origin: origin.into(), next };
             standing.set(State::Ready);
-            out.tell(&[self.event("start", format!("shipper {} starts as {}", env!("CARGO_PKG_VERSION"), self.instance))]).await;
+            let board = standing.board();
+            let version = env!("CARGO_PKG_VERSION");
+            out.tell(&[if board.is_next() {
+                self.event("reload", format!("shipper {version} has taken its config anew"))
+            } else {
+                self.event("start", format!("shipper {version} starts as {}", self.instance))
+            }])
+            .await;
             let mut fold = Fold::default();
             loop {
                 let news = listener.take();
@@ -109,7 +116,9 @@ impl Source for Running {
                     () = signal.wait(), if !is_news => {}
                 }
             }
-            out.tell(&[self.event("stop", "shipper stops".to_owned())]).await;
+            if !standing.board().has_next() {
+                out.tell(&[self.event("stop", "shipper stops".to_owned())]).await;
+            }
             Ok(())
         })
     }

@@ -27,7 +27,10 @@ use crate::{
 /// Finished files of the same stream, beside the name.
 pub trait Siblings {
     /// Their segments and paths, in order.
-    fn files(&self, io: &dyn Io) -> Vec<(u32, PathBuf)>;
+    ///
+    /// # Errors
+    /// What kept it from looking: a file that is not seen is not one that is gone.
+    fn files(&self, io: &dyn Io) -> io::Result<Vec<(u32, PathBuf)>>;
     /// The segment of a file that has no dated name.
     fn unnamed(&self, io: &dyn Io) -> u32;
     /// Text of the origin before the offset.
@@ -45,16 +48,16 @@ pub enum StartAt {
 
 /// One name being followed.
 pub struct Follow {
-    io: Rc<dyn Io>,
-    admit: Rc<dyn Admit>,
-    standing: Standing,
+    pub(super) io: Rc<dyn Io>,
+    pub(super) admit: Rc<dyn Admit>,
+    pub(super) standing: Standing,
     /// The name; of several files it may change.
     pub(super) path: PathBuf,
     pub(super) stream: String,
-    siblings: Box<dyn Siblings>,
-    start_at: StartAt,
+    pub(super) siblings: Box<dyn Siblings>,
+    pub(super) start_at: StartAt,
     /// What the checkpoint held at the start.
-    saved: Option<Row>,
+    pub(super) saved: Option<Row>,
 }
 
 /// The file that is being read.
@@ -63,20 +66,20 @@ pub(super) struct Open {
     pub(super) stat: Stat,
     pub(super) path: PathBuf,
     /// Its number in positions; grows with each file.
-    segment: u32,
+    pub(super) segment: u32,
     /// Its dated number, where it is known.
-    dated: Option<u32>,
-    incarnation: u16,
+    pub(super) dated: Option<u32>,
+    pub(super) incarnation: u16,
     /// Of the next byte to be read, the part line included.
     pub(super) offset: u64,
     /// Part line, read and not yet whole; it ends at `offset`.
-    part: Vec<u8>,
+    pub(super) part: Vec<u8>,
     /// The last bytes before the part line, for rungs and for the look back.
-    window: Vec<u8>,
+    pub(super) window: Vec<u8>,
     /// Proofs of an earlier life that still hold below `offset`.
-    rungs: Vec<Rung>,
-    head: (u32, u32),
-    origin: Arc<str>,
+    pub(super) rungs: Vec<Rung>,
+    pub(super) head: (u32, u32),
+    pub(super) origin: Arc<str>,
 }
 
 /// What is to be opened when nothing is.
@@ -133,9 +136,19 @@ impl Follow {
     /// Runs until the admission is closed.
     pub async fn run(self) {
         let watch = self.io.watch(&self.path);
-        let (mut current, mut next) = match &self.saved {
-            Some(row) => self.resume(row).await,
-            None => self.begin().await,
+        let (mut current, mut next) = loop {
+            let found = match &self.saved {
+                Some(row) => self.resume(row).await,
+                None => self.begin().await,
+            };
+            match found {
+                Ok(found) => break found,
+                Err(e) => self.standing.set(State::Retrying(self.not_open(&e))),
+            }
+            self.wait(&*watch).await;
+            if self.admit.is_closed() {
+                return;
+            }
         };
         let mut announced = false;
         if let Some(open) = &current {
@@ -200,7 +213,8 @@ impl Follow {
         if let Ok(now) = open.file.stat() {
             open.stat.modified = now.modified;
         }
-        open.head = self.head(&*open.file).await;
+        // A head that cannot be read now is read with the first bytes.
+        open.head = self.head(&*open.file).await.unwrap_or_default();
         self.describe(open);
         // A restart must not give its addresses to what is there by then.
         self.admit.saved().await;
@@ -215,25 +229,25 @@ impl Follow {
     }
 
     /// The first start of all.
-    async fn begin(&self) -> (Option<Open>, Next) {
+    pub(super) async fn begin(&self) -> io::Result<(Option<Open>, Next)> {
         match self.open(&self.path, None).await {
-            Ok(open) => (Some(self.begin_in(open).await), Next::Named),
+            Ok(open) => Ok((Some(self.begin_in(open).await?), Next::Named)),
             // What appears later is new from its first file on, however often it is swapped first.
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                (None, Next::NewerThan(self.siblings.files(&*self.io).last().map(|(segment, _)| *segment)))
+                Ok((None, Next::NewerThan(self.siblings.files(&*self.io)?.last().map(|(segment, _)| *segment))))
             }
-            Err(_) => (None, Next::Named),
+            Err(e) => Err(e),
         }
     }
 
     /// Goes to where a first start begins.
-    pub(super) async fn begin_in(&self, mut open: Open) -> Open {
+    pub(super) async fn begin_in(&self, mut open: Open) -> io::Result<Open> {
         if self.start_at == StartAt::End {
-            let size = open.file.stat().map(|s| s.size).unwrap_or(0);
-            open.offset = self.last_line_end(&*open.file, size).await;
-            open.window = self.before(&*open.file, open.offset).await;
+            let size = open.file.stat()?.size;
+            open.offset = self.last_line_end(&*open.file, size).await?;
+            open.window = self.before(&*open.file, open.offset).await?;
         }
-        open
+        Ok(open)
     }
 
     /// Makes the stream known; its start is saved before its first bytes, so that a first run that
@@ -263,83 +277,68 @@ impl Follow {
                 format!("{} is no regular file; name the file itself", path.display()),
             ));
         }
-        let dated = self.dated(&stat);
+        let dated = self.dated(&stat)?;
         let segment = match (dated, last) {
             (Some(dated), Some(last)) => dated.max(last + 1),
             (Some(dated), None) => dated,
             (None, Some(last)) => last + 1,
             (None, None) => self.siblings.unnamed(&*self.io),
         };
-        let head = self.head(&*file).await;
-        let incarnation = self.life_of(segment, &*file, &stat, head).await;
+        let head = self.head(&*file).await?;
+        let incarnation = self.life_of(segment, &*file, &stat, head).await?;
         let origin = self.siblings.origin(segment, incarnation);
         let path = path.to_owned();
         let (part, window, rungs) = (Vec::new(), Vec::new(), Vec::new());
         Ok(Open { file, stat, path, segment, dated, incarnation, offset: 0, part, window, rungs, head, origin })
     }
 
-    /// Which life of a segment a file is that is read from its start. A branch may have read it
-    /// before a restart, further than others: it goes on only if the bytes still are what it read.
-    async fn life_of(&self, segment: u32, file: &dyn File, stat: &Stat, head: (u32, u32)) -> u16 {
-        let Some(row) = &self.saved else { return 0 };
-        let Some(saved) = row.segments.iter().filter(|s| s.segment == segment).max_by_key(|s| s.incarnation) else { return 0 };
-        let read_to = row.branches.iter().filter_map(|branch| match branch.position {
-            Position::File { segment: s, incarnation, offset } if (s, incarnation) == (segment, saved.incarnation) => Some(offset),
-            _ => None,
-        });
-        let agrees = match self.proven(file, saved, stat.size).await.1 {
-            Some(agrees) => agrees,
-            None => saved.head_len == 0 || head == (saved.head_len, saved.head_crc),
-        };
-        let is_whole = agrees && read_to.max().is_none_or(|read_to| read_to <= stat.size) && !self.is_other_boot(row, saved);
-        if is_whole { saved.incarnation } else { saved.incarnation.saturating_add(1) }
+    pub(super) fn dated(&self, stat: &Stat) -> io::Result<Option<u32>> {
+        for (segment, path) in self.siblings.files(&*self.io)?.into_iter().rev() {
+            match self.io.stat(&path) {
+                Ok(found) if same(&found, stat) => return Ok(Some(segment)),
+                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                _ => {}
+            }
+        }
+        Ok(None)
     }
 
-    /// True if the host went down while bytes above the watermarks may have been handed on: after a
-    /// power loss others may stand in their place.
-    fn is_other_boot(&self, row: &Row, saved: &SegmentRow) -> bool {
-        !row.drained && !saved.boot.is_empty() && saved.boot != self.io.boot()
+    pub(super) async fn head(&self, file: &dyn File) -> io::Result<(u32, u32)> {
+        let bytes = self.bytes(file, 0, limits::FINGERPRINT_BYTES).await?;
+        Ok((u32::try_from(bytes.len()).unwrap_or(u32::MAX), crc32c::crc32c(&bytes)))
     }
 
-    fn dated(&self, stat: &Stat) -> Option<u32> {
-        let files = self.siblings.files(&*self.io);
-        files.into_iter().rev().find(|(_, path)| self.io.stat(path).is_ok_and(|s| same(&s, stat))).map(|(segment, _)| segment)
-    }
-
-    async fn head(&self, file: &dyn File) -> (u32, u32) {
-        let bytes = self.bytes(file, 0, limits::FINGERPRINT_BYTES).await;
-        (u32::try_from(bytes.len()).unwrap_or(u32::MAX), crc32c::crc32c(&bytes))
-    }
-
-    async fn bytes(&self, file: &dyn File, offset: u64, len: usize) -> Vec<u8> {
+    /// So many bytes, fewer only where the file ends.
+    pub(super) async fn bytes(&self, file: &dyn File, offset: u64, len: usize) -> io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         while bytes.len() < len {
             let (slab, read) = file.read_at(offset + bytes.len() as u64, len - bytes.len(), false, self.io.slabs().take(len)).await;
-            match read {
-                Ok(n) if n > 0 => bytes.extend_from_slice(&slab.bytes),
-                _ => break,
+            if read? == 0 {
+                break;
             }
+            bytes.extend_from_slice(&slab.bytes);
         }
-        bytes
+        Ok(bytes)
     }
 
-    async fn before(&self, file: &dyn File, offset: u64) -> Vec<u8> {
+    /// What lies before an offset, as far as a rung or a look back needs it.
+    pub(super) async fn before(&self, file: &dyn File, offset: u64) -> io::Result<Vec<u8>> {
         let start = offset.saturating_sub(limits::RUNG_BYTES as u64);
         self.bytes(file, start, usize::try_from(offset - start).unwrap_or(0)).await
     }
 
-    async fn last_line_end(&self, file: &dyn File, size: u64) -> u64 {
+    async fn last_line_end(&self, file: &dyn File, size: u64) -> io::Result<u64> {
         let mut end = size;
         while end > 0 {
             let start = end.saturating_sub(limits::SLAB_BYTES as u64);
-            let bytes = self.bytes(file, start, usize::try_from(end - start).unwrap_or(0)).await;
+            let bytes = self.bytes(file, start, usize::try_from(end - start).unwrap_or(0)).await?;
             match whole_frames(&bytes) {
-                0 if size - start >= limits::FRAME_BYTES_MAX as u64 => return size,
+                0 if size - start >= limits::FRAME_BYTES_MAX as u64 => return Ok(size),
                 0 => end = start,
-                whole => return start + whole as u64,
+                whole => return Ok(start + whole as u64),
             }
         }
-        0
+        Ok(0)
     }
 
     /// Reads what is there now, whole frames only.
@@ -377,7 +376,7 @@ impl Follow {
             // answers and timers are heard between two slabs.
             self.io.pause().await;
             if u64::from(open.head.0) < (limits::FINGERPRINT_BYTES as u64).min(open.offset) {
-                open.head = self.head(&*open.file).await;
+                open.head = self.head(&*open.file).await?;
                 self.describe(open);
             }
         }
@@ -450,7 +449,8 @@ impl Follow {
             Err(ReadError::Io(_)) => return Look::Wait,
         }
         if open.dated.is_none() {
-            open.dated = self.dated(&open.stat);
+            // Asked again at the next look if it cannot be told now.
+            open.dated = self.dated(&open.stat).unwrap_or_default();
         }
         match self.io.stat(&self.path) {
             Err(_) => Look::Away,
@@ -468,17 +468,9 @@ impl Follow {
         }
         let known = [open.window.as_slice(), &open.part].concat();
         let proof = known.get(known.len().saturating_sub(limits::RUNG_BYTES)..).unwrap_or_default();
-        let found = self.before(&*open.file, open.offset).await;
-        let found = found.get(found.len().saturating_sub(proof.len())..).unwrap_or_default();
-        if found.len() < proof.len() {
-            let is_cut = open.file.stat()?.size < open.offset;
-            return Err(if is_cut {
-                ReadError::Restarted
-            } else {
-                io::Error::other("bytes that were read before cannot be read again").into()
-            });
-        }
-        if found != proof {
+        let found = self.before(&*open.file, open.offset).await?;
+        // Fewer bytes than there were: it was cut just now.
+        if found.get(found.len().saturating_sub(proof.len())..) != Some(proof) {
             return Err(ReadError::Restarted);
         }
         open.stat.modified = now.modified;
@@ -492,7 +484,13 @@ impl Follow {
         if self.read_to_end(open).await.is_err() || self.admit.is_closed() {
             return None;
         }
-        let next = self.next(open).await?;
+        let next = match self.next(open).await {
+            Ok(next) => next?,
+            Err(what) => {
+                self.standing.set(State::Retrying(what));
+                return None;
+            }
+        };
         self.lose_part(open).await;
         tracing::info!(from = %open.path.display(), to = %next.path.display(), read = open.offset, "rotated");
         self.describe(&next);
@@ -503,37 +501,34 @@ impl Follow {
         Some(next)
     }
 
-    async fn next(&self, open: &Open) -> Option<Open> {
+    /// What comes after a file; `None` if that cannot be seen yet.
+    async fn next(&self, open: &Open) -> Result<Option<Open>, String> {
+        let looks = |e: io::Error| format!("cannot look for what comes after {}: {e}", open.path.display());
+        let dated = match open.dated {
+            Some(dated) => Some(dated),
+            None => self.dated(&open.stat).map_err(looks)?,
+        };
         let named = self.io.stat(&self.path).ok();
-        if let Some(dated) = open.dated.or_else(|| self.dated(&open.stat)) {
-            for (segment, path) in self.siblings.files(&*self.io) {
+        if let Some(dated) = dated {
+            for (segment, path) in self.siblings.files(&*self.io).map_err(looks)? {
                 if segment <= dated || self.io.stat(&path).is_ok_and(|s| same(&s, &open.stat)) {
                     continue;
                 }
                 // By its dated name: the name itself may be yet another file by now.
                 match self.open(&path, Some(open.segment)).await {
-                    Ok(next) => return Some(next),
+                    Ok(next) => return Ok(Some(next)),
                     Err(e) if e.kind() == io::ErrorKind::NotFound => {
                         tracing::error!(path = %path.display(), "a part was gone before it was read, it is lost; see who removes alert files");
                     }
                     // Not passed over: it is read once it can be opened.
-                    Err(e) => {
-                        self.standing.set(State::Retrying(format!("cannot open {}: {e}; fix its permissions", path.display())));
-                        return None;
-                    }
+                    Err(e) => return Err(format!("cannot open {}: {e}; fix its permissions", path.display())),
                 }
             }
         }
         if named.is_none_or(|named| same(&named, &open.stat)) {
-            return None;
+            return Ok(None);
         }
-        match self.open(&self.path, Some(open.segment)).await {
-            Ok(next) => Some(next),
-            Err(e) => {
-                self.standing.set(State::Retrying(self.not_open(&e)));
-                None
-            }
-        }
+        self.open(&self.path, Some(open.segment)).await.map(Some).map_err(|e| self.not_open(&e))
     }
 
     /// Why the name cannot be followed now, for the person who is paged.
@@ -545,120 +540,9 @@ impl Follow {
             _ => format!("cannot open {path}: {e}"),
         }
     }
-
-    /// Finds the file that the checkpoint speaks of, and the place in it.
-    pub(super) async fn resume(&self, row: &Row) -> (Option<Open>, Next) {
-        let Some(Position::File { segment, incarnation, offset }) = row.lowest().cloned() else { return self.begin().await };
-        // A later life of the file may have begun that nothing is acked of yet.
-        let lives = row.segments.iter().filter(|s| s.segment == segment && s.incarnation >= incarnation);
-        let Some(saved) = lives.max_by_key(|s| s.incarnation) else {
-            // Nothing is known of the file, only its number.
-            let next = segment.checked_sub(1).map_or(Next::NewerThan(None), Next::Behind);
-            let mut open = self.open_next(next).await.ok();
-            if let Some(open) = open.as_mut().filter(|open| open.segment == segment) {
-                (open.incarnation, open.offset) = (incarnation, offset);
-                open.origin = self.siblings.origin(segment, incarnation);
-                open.window = self.before(&*open.file, offset).await;
-            }
-            return (open, next);
-        };
-        let is_later = saved.incarnation > incarnation;
-        let from = if is_later { 0 } else { offset };
-        for path in self.candidates(saved) {
-            let Ok(file) = self.io.open(&path) else { continue };
-            let Ok(stat) = file.stat() else { continue };
-            let same_file =
-                (stat.device, stat.inode) == (saved.device, saved.inode) && (saved.born == 0 || stat.born == 0 || saved.born == stat.born);
-            let head = self.bytes(&*file, 0, saved.head_len as usize).await;
-            let same_head = saved.head_len > 0 && head.len() == saved.head_len as usize && crc32c::crc32c(&head) == saved.head_crc;
-            if !(same_file || same_head) {
-                continue;
-            }
-            let (proven, agrees) = self.proven(&*file, saved, stat.size).await;
-            let agrees = agrees.unwrap_or(same_head || saved.head_len == 0 && !is_later);
-            if !same_file && !agrees {
-                continue;
-            }
-            let mut open = Open {
-                file,
-                stat,
-                path,
-                segment,
-                dated: None,
-                incarnation: saved.incarnation,
-                offset: from,
-                part: Vec::new(),
-                window: Vec::new(),
-                rungs: Vec::new(),
-                head: (saved.head_len, saved.head_crc),
-                origin: self.siblings.origin(segment, saved.incarnation),
-            };
-            open.dated = self.dated(&open.stat);
-            if !agrees || stat.size < from || self.is_other_boot(row, saved) {
-                open.incarnation = saved.incarnation.saturating_add(1);
-                open.origin = self.siblings.origin(segment, open.incarnation);
-                // What is proven was shipped; from there on anything may have been lost and written anew.
-                open.offset = if agrees && stat.size >= from { from } else { from.min(proven) };
-                open.rungs = saved.rungs.iter().filter(|rung| rung.offset <= open.offset).copied().collect();
-                open.head = self.head(&*open.file).await;
-                tracing::warn!(path = %open.path.display(), saved = from, size = stat.size, resumes_at = open.offset, "file may not be as it was left; a new incarnation begins");
-            }
-            open.window = self.before(&*open.file, open.offset).await;
-            return (Some(open), Next::Named);
-        }
-        tracing::error!(path = saved.path, offset, "the file that was being read is gone, its rest is lost; going on with the next one");
-        (self.open_next(Next::Behind(segment)).await.ok(), Next::Behind(segment))
-    }
-
-    /// Up to where a file holds what was read from it, and whether its highest rung agrees; `None`
-    /// if it has no rung that fits.
-    async fn proven(&self, file: &dyn File, saved: &SegmentRow, size: u64) -> (u64, Option<bool>) {
-        let mut agrees = None;
-        for rung in saved.rungs.iter().rev().filter(|rung| rung.offset <= size) {
-            if rung_crc(&self.before(file, rung.offset).await) == rung.crc {
-                return (rung.offset, Some(agrees.unwrap_or(true)));
-            }
-            agrees = Some(false);
-        }
-        (0, agrees)
-    }
-
-    /// Opens what comes next where nothing is open.
-    async fn open_next(&self, next: Next) -> io::Result<Open> {
-        let (newer_than, last) = match next {
-            Next::Named => return self.open(&self.path, None).await,
-            Next::NewerThan(known) => (known, None),
-            Next::Behind(last) => (Some(last), Some(last)),
-        };
-        for (segment, path) in self.siblings.files(&*self.io) {
-            if newer_than.is_some_and(|known| segment <= known) {
-                continue;
-            }
-            match self.open(&path, last).await {
-                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-                opened => return opened,
-            }
-        }
-        self.open(&self.path, last).await
-    }
-
-    fn candidates(&self, saved: &SegmentRow) -> Vec<PathBuf> {
-        let mut paths = vec![self.path.clone(), PathBuf::from(&saved.path)];
-        paths.extend(self.siblings.files(&*self.io).into_iter().rev().map(|(_, path)| path));
-        if let Some(dir) = self.path.parent() {
-            paths.extend(self.io.list(dir).unwrap_or_default());
-        }
-        // The same inode first, whatever its name: it needs no reading to be told.
-        let (mut same_inode, others): (Vec<_>, Vec<_>) = paths
-            .into_iter()
-            .filter(|path| self.io.stat(path).is_ok_and(|s| s.is_file))
-            .partition(|path| self.io.stat(path).is_ok_and(|s| (s.device, s.inode) == (saved.device, saved.inode)));
-        same_inode.extend(others);
-        same_inode
-    }
 }
 
-fn same(a: &Stat, b: &Stat) -> bool {
+pub(super) fn same(a: &Stat, b: &Stat) -> bool {
     (a.device, a.inode) == (b.device, b.inode)
 }
 

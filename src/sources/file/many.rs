@@ -9,6 +9,7 @@
 
 use std::{
     cell::Cell,
+    io,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -249,8 +250,11 @@ impl Many {
             return Err(format!("{} changed hands just now; looking again", path.display()));
         }
         let open = match row {
-            Some(row) => follow.resume(row).await.0.ok_or_else(|| format!("{} went away just now; looking again", path.display()))?,
-            None => follow.begin_in(open).await,
+            Some(row) => {
+                let found = follow.resume(row).await.map_err(|e| follow.not_open(&e))?.0;
+                found.ok_or_else(|| format!("{} went away just now; looking again", path.display()))?
+            }
+            None => follow.begin_in(open).await.map_err(|e| follow.not_open(&e))?,
         };
         follow.make_known(&open);
         tracing::info!(path = %path.display(), stream = follow.stream, offset = open.offset, "file");
@@ -282,6 +286,20 @@ fn fingerprint(stat: &Stat) -> String {
     format!("{:x}-{:x}-{:x}", stat.device, stat.inode, stat.born)
 }
 
+/// True for what [`fingerprint`] gives: a path is named otherwise.
+pub(super) fn is_fingerprint(stream: &str) -> bool {
+    let is_hex = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_hexdigit());
+    stream.split('-').count() == 3 && stream.split('-').all(is_hex)
+}
+
+/// Text of an origin before the offset.
+pub(super) fn origin(name: &str, incarnation: u16) -> String {
+    match incarnation {
+        0 => name.to_owned(),
+        n => format!("{name}~{n}"),
+    }
+}
+
 fn same(a: &Stat, b: &Stat) -> bool {
     (a.device, a.inode, a.born) == (b.device, b.inode, b.born)
 }
@@ -296,17 +314,14 @@ fn is_of(row: &Row, stat: &Stat) -> bool {
 struct Itself(String);
 
 impl Siblings for Itself {
-    fn files(&self, _io: &dyn Io) -> Vec<(u32, PathBuf)> {
-        Vec::new()
+    fn files(&self, _io: &dyn Io) -> io::Result<Vec<(u32, PathBuf)>> {
+        Ok(Vec::new())
     }
     fn unnamed(&self, _io: &dyn Io) -> u32 {
         0
     }
     fn origin(&self, _segment: u32, incarnation: u16) -> Arc<str> {
-        match incarnation {
-            0 => self.0.as_str().into(),
-            n => format!("{}~{n}", self.0).into(),
-        }
+        origin(&self.0, incarnation).into()
     }
 }
 

@@ -3,8 +3,10 @@
 mod follow;
 mod glob;
 mod many;
+mod resume;
 
 use std::{
+    io,
     path::{Path, PathBuf},
     rc::Rc,
     sync::Arc,
@@ -14,11 +16,11 @@ pub use follow::{Follow, Siblings, StartAt};
 use glob::{Pattern, is_pattern};
 use many::Many;
 
-use super::{Admit, Kind, Source, SourceError, Spec};
+use super::{Admit, Kind, Reads, Source, SourceError, Spec, StreamName};
 use crate::{
     io::{Io, LocalFuture},
     metrics::Standing,
-    position::encode_name,
+    position::{Position, encode_name},
     register::{Field, Section, Type},
 };
 
@@ -62,6 +64,13 @@ impl Kind for File {
         });
         Box::new(Settings { path, pattern, start_at: start_at(section) })
     }
+    fn address(&self, stream: &StreamName<'_>, position: &Position) -> Option<String> {
+        let Position::File { segment, incarnation, offset } = position else { return None };
+        let name = format!("file/{}/{}", encode_name(stream.source), encode_name(stream.stream));
+        let origin =
+            if many::is_fingerprint(stream.stream) { many::origin(&name, *incarnation) } else { origin(&name, *segment, *incarnation) };
+        Some(format!("{origin}/{offset}"))
+    }
 }
 
 /// Reads `start_at`.
@@ -84,8 +93,11 @@ impl Spec for Settings {
     fn build(&self, name: &str, _instance: &str) -> Box<dyn Source> {
         Box::new(Running { name: name.to_owned(), settings: self.clone() })
     }
-    fn paths(&self) -> Vec<PathBuf> {
-        vec![self.path.clone()]
+    fn reads(&self) -> Vec<Reads> {
+        match (&self.pattern, self.path.parent()) {
+            (Some(_), Some(folder)) => vec![Reads::Folder(folder.to_owned())],
+            _ => vec![Reads::File(self.path.clone())],
+        }
     }
 }
 
@@ -117,16 +129,21 @@ struct Numbered {
 }
 
 impl Siblings for Numbered {
-    fn files(&self, _io: &dyn Io) -> Vec<(u32, PathBuf)> {
-        Vec::new()
+    fn files(&self, _io: &dyn Io) -> io::Result<Vec<(u32, PathBuf)>> {
+        Ok(Vec::new())
     }
     fn unnamed(&self, _io: &dyn Io) -> u32 {
         0
     }
     fn origin(&self, segment: u32, incarnation: u16) -> Arc<str> {
-        match incarnation {
-            0 => format!("{}/{segment}", self.name).into(),
-            n => format!("{}/{segment}~{n}", self.name).into(),
-        }
+        origin(&self.name, segment, incarnation).into()
+    }
+}
+
+/// Text of an origin before the offset.
+fn origin(name: &str, segment: u32, incarnation: u16) -> String {
+    match incarnation {
+        0 => format!("{name}/{segment}"),
+        n => format!("{name}/{segment}~{n}"),
     }
 }

@@ -6,9 +6,10 @@ use shipper::{
     batch::{DraftPool, ORIGIN_HEADER},
     checkpoint::{Checkpoint, Row},
     dead_letter::{self, Found, Kind},
-    framing::whole_frames,
+    framing::{frames, whole_frames},
     io::Slab,
-    position::Position,
+    limits,
+    position::{Position, Segment},
     sinks::kafka::sim::{Accepted, Cluster},
     sources::{At, Chunk, ChunkKind},
     topology::{Plan, handle::Desk},
@@ -19,12 +20,17 @@ use super::world::{Dated, World};
 /// An address, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Address {
-    /// `2026-03-14/000`
+    /// Its place in the config.
+    pub source: usize,
+    /// `2026-03-14/000`; empty where numbers are the agent's choice.
     pub segment: String,
+    pub number: u32,
     pub incarnation: u16,
     pub offset: u64,
-    pub len: u64,
 }
+
+/// What the sources of the config are called, in its order.
+pub const SOURCES: [&str; 2] = ["alerts", "app"];
 
 impl Address {
     pub fn parse(origin: &str) -> Self {
@@ -32,24 +38,30 @@ impl Address {
     }
 
     fn try_parse(origin: &str) -> Option<Self> {
-        let (stream, place) = origin.strip_prefix("mgr-1/alerts/")?.rsplit_once('/')?;
-        let (segment, life) = stream.split_once('~').unwrap_or((stream, "0"));
+        let (stream, place) = origin.rsplit_once('/')?;
         let (offset, len) = place.split_once('+')?;
-        Some(Self { segment: segment.to_owned(), incarnation: life.parse().ok()?, offset: offset.parse().ok()?, len: len.parse().ok()? })
+        len.parse::<u32>().ok()?;
+        let (stream, life) = stream.split_once('~').unwrap_or((stream, "0"));
+        let (source, segment, number) = match stream.strip_prefix("mgr-1/alerts/") {
+            Some(segment) => {
+                let (date, part) = segment.split_once('/')?;
+                let date: jiff::civil::Date = date.parse().ok()?;
+                let days = (date - jiff::civil::date(1970, 1, 1)).get_days();
+                (0, segment.to_owned(), Segment::new(u32::try_from(days).ok()?, part.parse().ok()?)?.0)
+            }
+            None => (1, String::new(), stream.strip_prefix("file/app/%2Fvar%2Flog%2Fapp.log/")?.parse().ok()?),
+        };
+        Some(Self { source, segment, number, incarnation: life.parse().ok()?, offset: offset.parse().ok()? })
     }
 
-    /// Where it lies in the order of the stream, and whether it is at or above a position.
-    pub fn is_at_or_above(&self, at: &Position) -> bool {
-        let Position::File { segment, incarnation, offset } = at else { panic!("{at:?} is no place in a file") };
-        (self.number(), self.incarnation, self.offset) >= (*segment, *incarnation, *offset)
+    fn place(&self) -> (u32, u16, u64) {
+        (self.number, self.incarnation, self.offset)
     }
+}
 
-    pub fn number(&self) -> u32 {
-        let (date, part) = self.segment.split_once('/').unwrap();
-        let date: jiff::civil::Date = date.parse().unwrap();
-        let days = (date - jiff::civil::date(1970, 1, 1)).get_days();
-        shipper::position::Segment::new(u32::try_from(days).unwrap(), part.parse().unwrap()).unwrap().0
-    }
+fn place_of(position: &Position) -> (u32, u16, u64) {
+    let Position::File { segment, incarnation, offset } = position else { panic!("{position:?} is no place in a file") };
+    (*segment, *incarnation, *offset)
 }
 
 pub fn origin_of(message: &Accepted) -> String {
@@ -79,10 +91,15 @@ pub struct Judge {
     /// By (sink, origin): the bytes that it names.
     names: BTreeMap<(String, String), Vec<u8>>,
     pub generation: u64,
-    /// When the last first run began, monotonic nanoseconds: one without a checkpoint.
+    /// When the last first run of the alerts began, monotonic nanoseconds: one without a row of them.
     first_run: u64,
-    /// Every dead letter so far: (branch, origin, kind is record, bytes).
-    letters: Vec<(String, String, bool, Vec<u8>)>,
+    /// Every dead letter so far.
+    letters: Vec<Letter>,
+}
+
+/// True if a checkpoint says where a source stands.
+pub fn knows(checkpoint: Option<&Checkpoint>, source: &str) -> bool {
+    checkpoint.is_some_and(|checkpoint| checkpoint.rows.iter().any(|row| row.source == source))
 }
 
 fn show(bytes: &[u8]) -> String {
@@ -94,7 +111,7 @@ fn show(bytes: &[u8]) -> String {
 impl Judge {
     /// What the checkpoint says at a start: generations do not go back.
     pub fn starts(&mut self, checkpoint: Option<&Checkpoint>, now: u64) {
-        if checkpoint.is_none() {
+        if !knows(checkpoint, SOURCES[0]) {
             self.first_run = now;
         }
         let generation = checkpoint.map_or(0, |c| c.generation);
@@ -109,84 +126,82 @@ impl Judge {
     pub fn ends(&mut self, begun: &Begun, topics: &[Topic], letters: Vec<Letter>, repeats: bool, reorders: bool) {
         let mut delivered: BTreeSet<(String, String)> = BTreeSet::new();
         for (topic, from) in topics.iter().zip(&begun.ends) {
-            let watermark = begun.rows.iter().find_map(|row| row.branch(&topic.branch));
             let all: Vec<Accepted> = topic.cluster.accepted().concat();
-            let mut last: Option<(u32, u16, u64)> = None;
+            let mut last = [None; SOURCES.len()];
             let mut seen = BTreeSet::new();
             for message in &all[*from..] {
                 let origin = origin_of(message);
                 let address = Address::parse(&origin);
                 let sink = &topic.sink;
                 delivered.insert((sink.clone(), origin.clone()));
-                if let Some(watermark) = watermark {
-                    assert!(address.is_at_or_above(watermark), "{sink}: {origin} came again below the saved watermark {watermark:?}");
+                let row = begun.rows.iter().find(|row| row.source == SOURCES[address.source]);
+                if let Some(watermark) = row.and_then(|row| row.branch(&topic.branch)) {
+                    assert!(address.place() >= place_of(watermark), "{sink}: {origin} came again below the saved watermark {watermark:?}");
                 }
                 let named = self.names.entry((sink.clone(), origin.clone())).or_insert_with(|| message.payload.clone());
-                assert!(
-                    *named == message.payload,
-                    "{sink}: {origin} names two byte strings: {} and {}",
-                    show(named),
-                    show(&message.payload)
-                );
+                assert!(*named == message.payload, "{sink}: {origin} names both {} and {}", show(named), show(&message.payload));
                 if !seen.insert(origin.clone()) {
                     assert!(repeats, "{sink}: {origin} was sent twice in one life");
                     continue;
                 }
-                let place = (address.number(), address.incarnation, address.offset);
-                assert!(reorders || last.is_none_or(|last| last < place), "{sink}: {origin} came after {last:?}");
-                last = last.max(Some(place));
+                let last = &mut last[address.source];
+                assert!(reorders || last.is_none_or(|last| last < address.place()), "{sink}: {origin} came after {last:?}");
+                *last = (*last).max(Some(address.place()));
             }
         }
         for letter in letters.get(begun.letters.min(letters.len())..).unwrap_or_default() {
             if let Some(sink) = &letter.sink {
-                assert!(
-                    !delivered.contains(&(sink.clone(), letter.origin.clone())),
-                    "{}: delivered, and in the dead letter of sink {sink}",
-                    letter.origin
-                );
+                let both = delivered.contains(&(sink.clone(), letter.origin.clone()));
+                assert!(!both, "{}: delivered, and in the dead letter of sink {sink}", letter.origin);
             }
         }
-        self.letters = letters.into_iter().map(|letter| (letter.branch, letter.origin, letter.sink.is_none(), letter.bytes)).collect();
+        self.letters = letters;
     }
 
-    /// Looks at everything once all is mended and drained.
-    pub fn closes(&self, world: &World, plan: &Plan, topics: &[Topic]) -> Vec<String> {
+    /// Looks at everything once all is mended and drained; gives what is wrong.
+    pub fn closes(&self, world: &World, plan: &Plan, topics: &[Topic], last: &Checkpoint) -> Vec<String> {
         let mut wrong = Vec::new();
-        let mut found: BTreeMap<(&str, String, u64), Vec<&[u8]>> = BTreeMap::new();
-        let accepted: Vec<Vec<Accepted>> = topics.iter().map(|topic| topic.cluster.accepted().concat()).collect();
-        for (topic, messages) in topics.iter().zip(&accepted) {
-            for message in messages {
-                let address = Address::parse(&origin_of(message));
-                found.entry((&topic.sink, address.segment, address.offset)).or_default().push(&message.payload);
+        let mut found: BTreeMap<(&str, Place), Vec<Vec<u8>>> = BTreeMap::new();
+        for topic in topics {
+            for message in topic.cluster.accepted().concat() {
+                let address = Address::parse(&origin_of(&message));
+                found.entry((&topic.sink, Place::of(&address))).or_default().push(message.payload);
             }
         }
-        let mut rejected: BTreeMap<(String, u64), Vec<(&str, &[u8])>> = BTreeMap::new();
-        for (branch, origin, _, bytes) in &self.letters {
-            let address = Address::parse(origin);
-            rejected.entry((address.segment, address.offset)).or_default().push((branch, bytes));
+        let mut rejected: BTreeMap<Place, Vec<&Letter>> = BTreeMap::new();
+        for letter in &self.letters {
+            rejected.entry(Place::of(&Address::parse(&letter.origin))).or_default().push(letter);
         }
+        let mut legal: BTreeSet<(u8, Place, Vec<u8>)> = BTreeSet::new();
+        let mut huge: Vec<(Place, Place)> = Vec::new();
         // A first run begins with the file that is there, not with those that were before.
-        let first = found.keys().map(|(_, segment, _)| segment).chain(rejected.keys().map(|(segment, _)| segment)).min();
-        let is_before = |dated: &Dated| dated.made < self.first_run + 100_000_000 && first.is_none_or(|first| dated.segment < *first);
-        for (file, dated) in world.dated.iter().filter(|(_, dated)| !dated.excused && !is_before(dated)) {
+        let segments = found.keys().map(|(_, place)| place).chain(rejected.keys()).filter(|place| place.source == 0);
+        let first = segments.map(|place| &place.segment).min();
+        let is_before = |dated: &Dated| {
+            !dated.segment.is_empty() && dated.made < self.first_run + 100_000_000 && first.is_none_or(|first| dated.segment < *first)
+        };
+        for (file, dated) in &world.dated {
             let content = world.files.content_of(*file);
-            let expected = expect(plan, dated, &content);
-            let dead_at = |offset: u64, branch: &str| {
-                rejected
-                    .get(&(dated.segment.clone(), offset))
-                    .is_some_and(|all| all.iter().any(|(of, _)| of.split(',').any(|of| of == branch)))
-            };
+            let place = |offset| Place { source: usize::from(dated.segment.is_empty()), segment: dated.segment.clone(), offset };
+            for version in dated.before.iter().chain([&content]) {
+                let expected = expect(plan, place(0).source, version);
+                legal.extend(expected.messages.into_iter().map(|(output, offset, payload)| (output, place(offset), payload)));
+                huge.extend(expected.huge.into_iter().map(|(from, to)| (place(from), place(to))));
+            }
+            if dated.excused || is_before(dated) {
+                continue;
+            }
+            let expected = expect(plan, place(0).source, &content);
             for (output, offset, payload) in expected.messages {
                 let waits = plan.outputs.iter().any(|o| o.slot == output && o.after.is_some());
+                let letters = || rejected.get(&place(offset)).into_iter().flatten();
                 for topic in topics.iter().filter(|topic| topic.output == output) {
-                    let there =
-                        found.get(&(topic.sink.as_str(), dated.segment.clone(), offset)).is_some_and(|all| all.contains(&&payload[..]));
-                    let dead = rejected
-                        .get(&(dated.segment.clone(), offset))
-                        .is_some_and(|all| all.iter().any(|(branch, bytes)| *branch == topic.branch && *bytes == &payload[..]));
+                    let there = found.get(&(topic.sink.as_str(), place(offset))).is_some_and(|all| all.contains(&payload));
+                    let dead = letters().any(|letter| letter.is_of(&topic.branch) && letter.bytes == payload);
                     // What waited for a refused message never goes out.
-                    if !there && !dead && !(waits && dead_at(offset, &topic.branch)) {
-                        wrong.push(format!("{}: {}/{offset} is lost: {}", topic.sink, dated.segment, show(&payload)));
+                    let held = waits && letters().any(|letter| letter.is_of(&topic.branch));
+                    if !there && !dead && !held {
+                        wrong.push(format!("{}: {} is lost: {}", topic.sink, place(offset), show(&payload)));
                     }
                 }
             }
@@ -194,13 +209,57 @@ impl Judge {
                 // What a power loss left of a line that was shipped whole is nobody's.
                 let end = offset as usize + bytes.len();
                 let is_rest = dated.cuts.iter().any(|cut| (offset as usize..=end).contains(cut));
-                let there = rejected.get(&(dated.segment.clone(), offset)).is_some_and(|all| all.iter().any(|(_, b)| *b == &bytes[..]));
+                let there = rejected.get(&place(offset)).is_some_and(|all| all.iter().any(|letter| letter.bytes == bytes));
                 if !there && !is_rest {
-                    wrong.push(format!("{}/{offset} is not in the dead letter ({reason}): {}", dated.segment, show(&bytes)));
+                    wrong.push(format!("{} is not in the dead letter ({reason}): {}", place(offset), show(&bytes)));
                 }
             }
         }
+        for ((sink, place), payloads) in &found {
+            let output = topics.iter().find(|topic| topic.sink == *sink).map_or(0, |topic| topic.output);
+            for payload in payloads {
+                let in_huge = huge.iter().any(|(from, to)| (from..to).contains(&place));
+                if !in_huge && !legal.contains(&(output, place.clone(), payload.clone())) {
+                    wrong.push(format!("{sink}: {place} was never written: {}", show(payload)));
+                }
+            }
+        }
+        wrong.extend(self.stands_at_the_end(world, last));
         wrong
+    }
+
+    /// The last checkpoint stands behind the last whole line.
+    fn stands_at_the_end(&self, world: &World, last: &Checkpoint) -> Option<String> {
+        let row = last.rows.iter().find(|row| row.source == SOURCES[0])?;
+        let at = place_of(row.lowest()?);
+        for (file, dated) in world.dated.iter().filter(|(_, dated)| !dated.segment.is_empty() && !dated.excused) {
+            let number = Address::parse(&format!("mgr-1/alerts/{}/0+0", dated.segment)).number;
+            let whole = whole_frames(&world.files.content_of(*file)) as u64;
+            if number > at.0 && whole > 0 || number == at.0 && whole > at.2 {
+                return Some(format!("the last checkpoint stands at {at:?}, {} has {whole} bytes of whole lines", dated.segment));
+            }
+        }
+        None
+    }
+}
+
+/// Where a record begins, whatever life of the file it is of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    source: usize,
+    segment: String,
+    offset: u64,
+}
+
+impl Place {
+    fn of(address: &Address) -> Self {
+        Self { source: address.source, segment: address.segment.clone(), offset: address.offset }
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}/{}", SOURCES[self.source], self.segment, self.offset)
     }
 }
 
@@ -212,6 +271,12 @@ pub struct Letter {
     /// Of a message.
     pub sink: Option<String>,
     pub bytes: Vec<u8>,
+}
+
+impl Letter {
+    fn is_of(&self, branch: &str) -> bool {
+        self.branch.split(',').any(|of| of == branch)
+    }
 }
 
 /// The dead letters in segments, oldest first.
@@ -232,27 +297,39 @@ struct Expected {
     /// Output, offset, payload.
     messages: Vec<(u8, u64, Vec<u8>)>,
     rejected: Vec<(u64, Vec<u8>, &'static str)>,
+    /// Lines that are longer than the limit: of those anything may come.
+    huge: Vec<(u64, u64)>,
 }
 
 /// What handlers make of a file's whole lines: they know no place and no time.
-fn expect(plan: &Plan, dated: &Dated, content: &[u8]) -> Expected {
-    let branches = plan.branches_of(0).map(|handler| (handler.spec.build(), handler.routes.clone())).collect::<Vec<_>>();
+fn expect(plan: &Plan, source: usize, content: &[u8]) -> Expected {
+    let branches = plan.branches_of(source).map(|handler| (handler.spec.build(), handler.routes.clone())).collect::<Vec<_>>();
     let from = vec![0; branches.len()];
     let mut desk = Desk::new(branches, DraftPool::new(1), true);
-    let whole = whole_frames(content);
-    let at = At::File { origin: format!("mgr-1/alerts/{}", dated.segment).into(), segment: 0, incarnation: 0, offset: 0 };
-    let slab = Slab::from_bytes(content[..whole].to_vec());
-    let (handled, _) = desk.handle(Chunk { slab, at, kind: ChunkKind::Lines, received: 0, own: false, rung: None }, &from);
-    let rejected = handled.rejected.iter().map(|reject| {
-        let start = reject.place.start as usize;
-        (u64::from(reject.place.start), content[start..start + reject.place.len as usize].to_vec(), reject.reason)
-    });
-    let rejected = rejected.collect();
-    let batch = handled.draft.finish(0, Position::Count(0), 0);
-    let messages = (0..batch.len() as u32).map(|n| {
-        let message = batch.message(n);
-        let (_, origin) = message.headers().find(|(name, _)| *name == ORIGIN_HEADER).unwrap();
-        (message.output, Address::parse(std::str::from_utf8(origin).unwrap()).offset, message.payload.to_vec())
-    });
-    Expected { messages: messages.collect(), rejected }
+    let mut expected = Expected { messages: Vec::new(), rejected: Vec::new(), huge: Vec::new() };
+    let mut lines = |start: usize, bytes: &[u8], expected: &mut Expected| {
+        let at = At::File { origin: "file/app/%2Fvar%2Flog%2Fapp.log/0".into(), segment: 0, incarnation: 0, offset: start as u64 };
+        let chunk = Chunk { slab: Slab::from_bytes(bytes.to_vec()), at, kind: ChunkKind::Lines, received: 0, own: false, rung: None };
+        let (handled, _) = desk.handle(chunk, &from);
+        for reject in &handled.rejected {
+            let (at, len) = (reject.place.start as usize, reject.place.len as usize);
+            expected.rejected.push(((start + at) as u64, bytes[at..at + len].to_vec(), reject.reason));
+        }
+        let batch = handled.draft.finish(0, Position::Count(0), 0);
+        for n in 0..batch.len() as u32 {
+            let message = batch.message(n);
+            let (_, origin) = message.headers().find(|(name, _)| *name == ORIGIN_HEADER).unwrap();
+            let offset = Address::parse(std::str::from_utf8(origin).unwrap()).offset;
+            expected.messages.push((message.output, offset, message.payload.to_vec()));
+        }
+    };
+    let content = &content[..whole_frames(content)];
+    let mut start = 0;
+    for frame in frames(content).filter(|frame| frame.next - frame.start > limits::FRAME_BYTES_MAX) {
+        lines(start, &content[start..frame.start], &mut expected);
+        expected.huge.push((frame.start as u64, frame.next as u64));
+        start = frame.next;
+    }
+    lines(start, &content[start..], &mut expected);
+    expected
 }

@@ -19,7 +19,7 @@ use std::{
 
 use judge::{Begun, Judge, Topic};
 use shipper::{
-    checkpoint::Checkpoint,
+    checkpoint::{self, Checkpoint},
     clock::Clock,
     io::{
         Executor, Io, LocalFuture,
@@ -35,14 +35,18 @@ use shipper::{
     synth::Mix,
     topology::{
         Config, Host as Names, Plan,
-        home::Rows,
         host::{Body, Host, Place},
+        rows::Rows,
         run::{Agent, Wiring},
     },
 };
 use world::{Habits, Shared, World};
 
 const STATE: &str = "/var/lib/shipper";
+/// Seeds that every run of the tests tries.
+const SEEDS: u64 = 600;
+/// Calls of a short day at which the agent is killed, each in a run of its own.
+const CALLS: u64 = 1200;
 /// Virtual time within which everything must have come to rest.
 const REST: Duration = Duration::from_secs(3600);
 
@@ -105,6 +109,8 @@ impl Sink for OnCluster {
 /// What happens to the agent in one life.
 #[derive(Clone, Copy, Debug)]
 struct Fate {
+    /// It is stopped as a person does it, and may drain.
+    stops: bool,
     /// It is killed at this call, or after this time, whichever comes first.
     calls: Option<u64>,
     after: Duration,
@@ -134,14 +140,18 @@ struct Scenario {
     on_full: OnFull,
 }
 
-fn config(handlers: &[&str]) -> String {
+fn config(handlers: &[&str], app: bool, cores: u64) -> String {
+    let alerts = world::ALERTS;
     let mut text = format!(
-        "instance = \"mgr-1\"\n[sources.alerts]\nkind = \"wazuh\"\npath = \"{}/alerts.json\"\nstart_at = \"beginning\"\n",
-        world::ALERTS
+        "instance = \"mgr-1\"\ncores = {cores}\n[sources.alerts]\nkind = \"wazuh\"\npath = \"{alerts}/alerts.json\"\nstart_at = \"beginning\"\n"
     );
+    if app {
+        text.push_str(&format!("[sources.app]\nkind = \"file\"\npath = \"{}\"\nstart_at = \"beginning\"\n", world::APP));
+    }
     for handler in handlers {
         let name = if *handler == "forward" { "all" } else { handler };
-        text.push_str(&format!("[handlers.{name}]\nkind = \"{handler}\"\ninputs = [\"alerts\"]\n"));
+        let inputs = if app && *handler == "forward" { "[\"alerts\", \"app\"]" } else { "[\"alerts\"]" };
+        text.push_str(&format!("[handlers.{name}]\nkind = \"{handler}\"\ninputs = {inputs}\n"));
         let outputs: &[&str] = if *handler == "dfn" { &["dfn", "dfn.confirm"] } else { &["all"] };
         for output in outputs {
             let sink = output.replace('.', "_");
@@ -172,23 +182,29 @@ impl Scenario {
             parts: sometimes(400, 150),
             restarts: sometimes(300, 50),
             cuts: sometimes(150, 30),
+            huge_lines: sometimes(40, 8),
+            app_lines: if seed % 3 == 1 { 0 } else { sometimes(300, 400) },
+            copytruncate: sometimes(400, 1) == 1,
             pause_ms: 20 + u64::from(sometimes(700, 2000)),
         };
         let weather_ms = u64::from(sometimes(600, 10_000));
         let (lost_answers, failures, fatal) = (sometimes(400, 200), sometimes(200, 60), sometimes(200, 30));
         let refuses = sometimes(200, 1) == 1;
         let holds = sometimes(200, 1) == 1;
-        let trouble = match sometimes(300, 3) {
+        let trouble = match sometimes(300, 4) {
             0 => None,
-            1 => Some(Trouble { full: true, errors: 0 }),
-            n => Some(Trouble { full: false, errors: 20 * n * n }),
+            1 => Some(Trouble { full: true, ..Trouble::default() }),
+            2 => Some(Trouble { looks: 50, ..Trouble::default() }),
+            n => Some(Trouble { errors: 20 * n * n, looks: 5 * n, ..Trouble::default() }),
         };
+        let cores = 1 + u64::from(sometimes(300, 1));
         let hints_lost = sometimes(500, 1000);
         let crashes = sometimes(800, 4);
         let fates = (0..crashes).map(|_| {
             let most_calls = if chance.of_thousand(500) { 60 } else { 2000 };
             let most_pause = if chance.of_thousand(200) { 60_000 } else { 2000 };
             Fate {
+                stops: chance.of_thousand(250),
                 calls: chance.of_thousand(700).then(|| 1 + chance.below(most_calls)),
                 after: Duration::from_millis(1 + chance.below(20_000)),
                 power: chance.of_thousand(300),
@@ -198,7 +214,7 @@ impl Scenario {
         let fates = fates.collect();
         Self {
             seed,
-            config: config(handlers),
+            config: config(handlers, habits.app_lines > 0, cores),
             habits,
             fates,
             weather_ms,
@@ -268,6 +284,9 @@ impl Sim {
         }
         let sim = Self { scenario, machine, files, world, plan: Arc::new(plan), topics, judge: Judge::default(), verbose };
         sim.machine.spawn_in(0, "world", Box::pin(world::live(sim.world.clone())));
+        if sim.scenario.habits.app_lines > 0 {
+            sim.machine.spawn_in(0, "app", Box::pin(world::live_beside(sim.world.clone())));
+        }
         if sim.scenario.weather_ms > 0 {
             sim.machine.spawn_in(0, "weather", Box::pin(sim.weather()));
         }
@@ -287,7 +306,7 @@ impl Sim {
         let (machine, world, mut chance) = (self.machine.clone(), self.world.clone(), self.machine.chance());
         let (most, holds) = (2 * self.scenario.weather_ms * 1_000_000, self.scenario.holds);
         async move {
-            while !world.borrow().done {
+            while !world.borrow().is_done() {
                 machine.sleep(Duration::from_nanos(chance.below(most))).await;
                 let cluster = &clusters[chance.index(clusters.len())];
                 let (up, slow, login) = (chance.of_thousand(600), 1 + chance.below(300), holds && chance.of_thousand(200));
@@ -311,7 +330,7 @@ impl Sim {
     fn bad_disk(&self, trouble: Trouble) -> impl Future<Output = ()> + 'static {
         let (machine, world, files, mut chance) = (self.machine.clone(), self.world.clone(), self.files.clone(), self.machine.chance());
         async move {
-            while !world.borrow().done {
+            while !world.borrow().is_done() {
                 machine.sleep(Duration::from_millis(chance.below(6000))).await;
                 let bad = chance.of_thousand(500);
                 world.borrow().say(|| format!("disk: {}", if bad { "bad" } else { "good" }));
@@ -339,6 +358,9 @@ impl Sim {
             return None;
         }
         self.judge.starts(checkpoint.as_ref(), self.machine.clock().mono());
+        if !judge::knows(checkpoint.as_ref(), judge::SOURCES[1]) {
+            self.world.borrow_mut().excuse_old_app();
+        }
         let rows = checkpoint.map(|c: Checkpoint| c.rows).unwrap_or_default();
         self.say(|| format!("the agent starts at {:?}", rows.iter().map(|row| &row.branches).collect::<Vec<_>>()));
         let begun = Begun {
@@ -397,9 +419,17 @@ impl Sim {
             let files = self.files.clone();
             self.run(&life, fate.after, || files.is_stopped());
             check_law(&life.metrics);
-            self.end(life);
+            let Life { agent, metrics, begun, store } = life;
+            if fate.stops && !files.is_stopped() {
+                let clean = agent.drain();
+                self.say(|| format!("the agent stops, all is acked: {clean}"));
+                let until = self.machine.clock().mono() + 10_000_000_000;
+                self.machine.run(until, || store.get() || files.is_stopped());
+                check_law(&metrics);
+            }
+            self.end(&begun);
         }
-        self.say(|| format!("the agent is killed{}", if fate.power { ", the power goes" } else { "" }));
+        self.say(|| format!("the agent is gone{}", if fate.power { ", so is the power" } else { "" }));
         let group = self.world.borrow().life;
         self.machine.kill(group);
         self.files.revive();
@@ -418,11 +448,12 @@ impl Sim {
         }
     }
 
-    fn end(&mut self, life: Life) {
+    fn end(&mut self, begun: &Begun) {
         let calm = self.scenario.fatal == 0 && !self.scenario.holds;
-        let in_order = calm && self.scenario.failures == 0 && self.scenario.message_bytes_max > 900_000;
+        let refuses = self.scenario.message_bytes_max < 900_000 || self.scenario.habits.huge_lines > 0;
+        let in_order = calm && self.scenario.failures == 0 && !refuses;
         let letters = self.letters();
-        self.judge.ends(&life.begun, &self.topics, letters, !calm, !in_order);
+        self.judge.ends(begun, &self.topics, letters, !calm, !in_order);
     }
 
     /// The last life: everything mends, all is read and acked, the agent drains.
@@ -435,7 +466,7 @@ impl Sim {
             }
         };
         let world = self.world.clone();
-        assert!(self.run(&life, REST, || world.borrow().done), "the manager ends");
+        assert!(self.run(&life, REST, || world.borrow().is_done()), "the world ends");
         self.run(&life, Duration::from_secs(90), || false);
         check_law(&life.metrics);
         let Life { agent, metrics, begun, store } = life;
@@ -447,11 +478,11 @@ impl Sim {
         }
         check_law(&metrics);
         self.say(|| "drained".into());
-        let calm = self.scenario.fatal == 0 && !self.scenario.holds;
-        let in_order = calm && self.scenario.failures == 0 && self.scenario.message_bytes_max > 900_000;
-        let letters = self.letters();
-        self.judge.ends(&begun, &self.topics, letters, !calm, !in_order);
-        let wrong = self.judge.closes(&self.world.borrow(), &self.plan, &self.topics);
+        self.end(&begun);
+        let read = |slot: checkpoint::Slot| self.files.content(&Path::new(STATE).join(slot.file_name()));
+        let (a, b) = (read(checkpoint::Slot::A), read(checkpoint::Slot::B));
+        let last = checkpoint::choose(Path::new(STATE), a.as_deref(), b.as_deref()).unwrap().expect("a checkpoint was saved").checkpoint;
+        let wrong = self.judge.closes(&self.world.borrow(), &self.plan, &self.topics, &last);
         assert!(wrong.is_empty(), "{} things are wrong:\n{}", wrong.len(), wrong[..wrong.len().min(12)].join("\n"));
     }
 }
@@ -496,19 +527,80 @@ fn no_seed_loses_repeats_or_invents_a_record() {
             let (from, to) = range.split_once("..").expect("SHIPPER_SEEDS is FROM..TO");
             (from.parse().expect("a number"), to.parse().expect("a number"))
         }
-        Err(_) => (0, 300),
+        Err(_) => (0, SEEDS),
     };
+    let mut failed = Vec::new();
     for seed in from..to {
-        run_seed(seed, false);
+        if std::panic::catch_unwind(|| run_seed(seed, false)).is_err() {
+            failed.push(seed);
+        }
         if (seed + 1) % 100 == 0 {
-            eprintln!("seeds to {seed} hold");
+            eprintln!("seeds up to {seed}: {} of {} failed", failed.len(), seed + 1 - from);
+        }
+    }
+    assert!(failed.is_empty(), "seeds {failed:?} fail; replay the first: tools/sim {}", failed[0]);
+}
+
+/// A short day with a rotation, broken lines and refusals, and nothing else amiss.
+fn short_day(handlers: &[&str]) -> Scenario {
+    let habits = Habits {
+        lines: 60,
+        mix: Mix::Natural,
+        faults: 60,
+        big_lines: 0,
+        parts: 200,
+        restarts: 0,
+        cuts: 0,
+        huge_lines: 0,
+        pause_ms: 600,
+        app_lines: 0,
+        copytruncate: false,
+    };
+    Scenario {
+        seed: 3,
+        config: config(handlers, false, 1),
+        habits,
+        fates: Vec::new(),
+        weather_ms: 0,
+        lost_answers: 100,
+        failures: 0,
+        fatal: 0,
+        message_bytes_max: 2200,
+        holds: false,
+        trouble: None,
+        hints_lost: 100,
+        midnight: 2,
+        on_full: OnFull::Stop,
+    }
+}
+
+/// Calls that an agent makes in that day when nobody kills it.
+fn calls_of(scenario: Scenario) -> u64 {
+    let mut sim = Sim::new(scenario, false, false);
+    sim.finish();
+    sim.files.calls()
+}
+
+#[test]
+fn a_kill_at_any_call_loses_nothing() {
+    for (handlers, power) in [(&["forward"][..], false), (&["dfn", "forward"][..], true)] {
+        // Idle looks at the end are all alike.
+        let calls = calls_of(short_day(handlers)).min(CALLS);
+        assert!(calls > 300, "only {calls} calls");
+        for call in 1..=calls {
+            let fate = Fate { stops: false, calls: Some(call), after: REST / 60, power, pause: Duration::from_millis(300) };
+            let scenario = Scenario { fates: vec![fate], ..short_day(handlers) };
+            if let Err(panic) = std::panic::catch_unwind(|| run(scenario, false, false)) {
+                eprintln!("a kill at call {call} of {handlers:?} fails, power loss: {power}");
+                std::panic::resume_unwind(panic);
+            }
         }
     }
 }
 
 #[test]
 fn two_runs_of_one_seed_are_the_same_to_the_byte() {
-    for seed in [2, 5, 11] {
+    for seed in 0..12 {
         let (one, two) = (run(Scenario::of(seed), false, true), run(Scenario::of(seed), false, true));
         assert!(one.1.len() > 300, "seed {seed}: {} lines", one.1.len());
         let differs = one.1.iter().zip(&two.1).find(|(a, b)| a != b);

@@ -23,6 +23,8 @@ use shipper::{
 
 /// Where the manager writes.
 pub const ALERTS: &str = "/var/ossec/logs/alerts";
+/// What another program writes.
+pub const APP: &str = "/var/log/app.log";
 
 /// What may happen, in thousandths for each line or turn.
 #[derive(Clone, Debug)]
@@ -34,13 +36,19 @@ pub struct Habits {
     pub parts: u32,
     pub restarts: u32,
     pub cuts: u32,
+    /// A line beyond the limit.
+    pub huge_lines: u32,
     pub pause_ms: u64,
+    /// Lines of the other program; 0: there is none.
+    pub app_lines: u32,
+    /// Its file is copied and cut instead of renamed.
+    pub copytruncate: bool,
 }
 
-/// One dated file: what it is called and what it was before it was cut.
+/// One file that an agent reads: what it is called and what it was before it was cut.
 #[derive(Clone, Debug, Default)]
 pub struct Dated {
-    /// `2026-03-14/000`
+    /// `2026-03-14/000`; empty for the other program's, whose numbers are the agent's choice.
     pub segment: String,
     /// Contents that it had before it was cut or lost bytes.
     pub before: Vec<Vec<u8>>,
@@ -61,7 +69,8 @@ pub struct World {
     pub dated: BTreeMap<usize, Dated>,
     /// The agent's present life.
     pub life: u32,
-    pub done: bool,
+    /// Programs that have fallen silent.
+    pub done: u32,
     pub verbose: bool,
     chance: Chance,
     writer: Writer,
@@ -90,7 +99,7 @@ impl World {
             habits,
             dated: BTreeMap::new(),
             life: 0,
-            done: false,
+            done: 0,
             verbose: false,
             chance: machine.chance(),
             writer: Writer::new(ALERTS, date),
@@ -190,11 +199,53 @@ impl World {
         }
     }
 
+    fn begin_app(&mut self, path: &Path) {
+        self.files.create(path);
+        let (file, made) = (self.files.identity(path).unwrap(), self.machine.clock().mono());
+        self.dated.entry(file).or_insert_with(|| Dated { made, ..Dated::default() });
+    }
+
+    fn append_app(&mut self, path: &Path, bytes: &[u8]) {
+        self.say(|| format!("append {} bytes to {}", bytes.len(), path.display()));
+        // The power loss may have taken the name with it.
+        self.begin_app(path);
+        self.files.append(path, bytes).unwrap();
+    }
+
+    fn rename_app(&mut self, path: &Path) {
+        let (one, two) = (path.with_extension("log.1"), path.with_extension("log.2"));
+        self.unlink(&two);
+        if self.files.identity(&one).is_some() {
+            self.files.rename(&one, &two).unwrap();
+        }
+        self.say(|| format!("rename {} to {}", path.display(), one.display()));
+        let file = self.files.identity(path).unwrap();
+        // Only the file under the name is looked for: one that came and went unseen is not found.
+        let seen = self.files.open_for(file).is_some_and(|span| span > 100_000_000);
+        self.dated.get_mut(&file).unwrap().excused |= !seen;
+        self.files.rename(path, &one).unwrap();
+    }
+
+    /// A first run begins with the file under the name, not with those that were before.
+    pub fn excuse_old_app(&mut self) {
+        let current = self.files.identity(Path::new(APP));
+        for (file, dated) in self.dated.iter_mut().filter(|(_, dated)| dated.segment.is_empty()) {
+            dated.excused |= Some(*file) != current;
+        }
+    }
+
+    /// True once every program has fallen silent.
+    pub fn is_done(&self) -> bool {
+        self.done == 1 + u32::from(self.habits.app_lines > 0)
+    }
+
     fn line(&mut self) -> Vec<Op> {
         let mut line = Vec::new();
         self.synth.alert(&mut line, self.machine.clock().now(), 60);
-        if self.chance.of_thousand(self.habits.big_lines) {
-            let filler = "x".repeat(200_000 + self.chance.index(500_000));
+        let is_huge = self.chance.of_thousand(self.habits.huge_lines);
+        if is_huge || self.chance.of_thousand(self.habits.big_lines) {
+            let len = if is_huge { 4_100_000 + self.chance.index(1_000_000) } else { 200_000 + self.chance.index(500_000) };
+            let filler = "x".repeat(len);
             let end = line.len() - 2;
             line.splice(end..end, format!(",\"filler\":\"{filler}\"").into_bytes());
         }
@@ -239,7 +290,49 @@ pub async fn live(world: Shared) {
     machine.sleep(Duration::from_secs(2)).await;
     let ops = world.borrow_mut().writer.flush();
     execute(&world, ops).await;
-    world.borrow_mut().done = true;
+    world.borrow_mut().done += 1;
+}
+
+/// Another program's life: whole and half lines, and a logrotate that renames or copies.
+pub async fn live_beside(world: Shared) {
+    let machine = world.borrow().machine.clone();
+    let path = PathBuf::from(APP);
+    world.borrow_mut().begin_app(&path);
+    let lines = world.borrow().habits.app_lines;
+    let mut rest = Vec::new();
+    for n in 0..lines {
+        let mut bytes = std::mem::take(&mut rest);
+        {
+            let mut world = world.borrow_mut();
+            let filler = "y".repeat(world.chance.index(400));
+            bytes.extend_from_slice(format!("{{\"n\":{n},\"text\":\"{filler}\"}}\n").as_bytes());
+            if world.chance.of_thousand(300) {
+                let at = world.chance.index(bytes.len());
+                rest = bytes.split_off(at);
+            }
+            world.append_app(&path, &bytes);
+        }
+        let (pause, rotates) = {
+            let mut world = world.borrow_mut();
+            let most = if world.chance.of_thousand(200) { 3_000_000_000 } else { 10_000_000 };
+            (world.chance.below(most), world.chance.of_thousand(15))
+        };
+        machine.sleep(Duration::from_nanos(pause)).await;
+        if rotates {
+            world.borrow_mut().append_app(&path, &std::mem::take(&mut rest));
+            // A program that is told to open its log anew does so a moment later.
+            if world.borrow().habits.copytruncate {
+                world.borrow_mut().cut(&path, 0);
+            } else {
+                world.borrow_mut().rename_app(&path);
+                let late = world.borrow_mut().chance.below(2_000_000_000);
+                machine.sleep(Duration::from_nanos(late)).await;
+                world.borrow_mut().begin_app(&path);
+            }
+        }
+    }
+    world.borrow_mut().append_app(&path, &rest);
+    world.borrow_mut().done += 1;
 }
 
 /// Operations one after the other, with a moment between them now and then.

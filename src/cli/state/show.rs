@@ -1,38 +1,23 @@
-//! `shipper state`: what is saved of the watermarks, read beside a running agent or after one.
+//! `shipper state show`: where each branch of each stream goes on.
 
 use std::{
     io::{self, Write},
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::ExitCode,
 };
 
-use anyhow::Context;
 use argh::FromArgs;
 use serde_json::{Map, Value, json};
 
-use super::{DEFAULT_CONFIG, UNAVAILABLE, plain};
+use super::{Place, Saved, unreadable};
 use crate::{
-    checkpoint::{self, Checkpoint, CheckpointError, Chosen, Slot},
+    checkpoint::Slot,
+    cli::{UNAVAILABLE, plain, tell},
     clock::{Clock, SystemClock},
-    io::{Disk, disk::RealDisk},
+    io::disk::RealDisk,
     position::Position,
     sources::{StreamName, address},
-    topology::{Config, Host},
 };
-
-/// Look at what the agent has saved of how far it is.
-#[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "state", example = "shipper state show", example = "shipper state show --json")]
-pub struct State {
-    #[argh(subcommand)]
-    what: What,
-}
-
-#[derive(FromArgs, Debug)]
-#[argh(subcommand)]
-enum What {
-    Show(Show),
-}
 
 /// Show the checkpoint: where each branch of each stream goes on. Takes no lock, so it may be asked while an agent runs.
 #[derive(FromArgs, Debug)]
@@ -56,112 +41,17 @@ pub struct Show {
     json: bool,
 }
 
-/// Where the state lies.
-pub struct Place {
-    pub dir: PathBuf,
-    /// Where the dead letter lies.
-    pub letters: PathBuf,
-    /// Names of the config's sources, where one was read.
-    pub sources: Option<Vec<String>>,
-}
-
-impl Place {
-    /// By `--dir`, else by the config. A config with wrong settings still names its state folder.
-    ///
-    /// # Errors
-    /// If the config cannot be read at all.
-    pub fn find(config: Option<&Path>, dir: Option<&Path>) -> anyhow::Result<Self> {
-        if let Some(dir) = dir {
-            return Ok(Self { dir: dir.to_owned(), letters: dir.join("dead-letter"), sources: None });
-        }
-        let path = config.unwrap_or(Path::new(DEFAULT_CONFIG));
-        let config =
-            Config::load(Some(path), std::env::vars(), &[], &Host::this()).context("cannot tell where the state is; name it with --dir")?;
-        if !config.errors.is_empty() {
-            eprintln!("shipper: config {} has errors, `shipper check` tells them; its state folder is taken as read", path.display());
-        }
-        let Config { globals, sources, .. } = config;
-        let sources = sources.into_iter().map(|source| source.name).collect();
-        Ok(Self { dir: globals.state_dir, letters: globals.dead_letter.path, sources: Some(sources) })
-    }
-}
-
-/// One of the two files.
-struct Held {
-    slot: Slot,
-    read: Result<Option<Checkpoint>, String>,
-}
-
-/// Both files, and which of them counts.
-pub(super) struct Saved {
-    files: Vec<Held>,
-    pub(super) chosen: Result<Option<Chosen>, String>,
-}
-
-impl Saved {
-    /// Reads both files of a state folder; takes no lock and changes nothing.
-    pub(super) fn read(disk: &dyn Disk, dir: &Path) -> Self {
-        let mut saved = Self::look(disk, dir);
-        // A save between the two reads may make them look unlike a pair; it is no pair twice only
-        // if it is none.
-        for _ in 0..3 {
-            if saved.chosen.is_ok() {
-                break;
-            }
-            saved = Self::look(disk, dir);
-        }
-        saved
-    }
-
-    fn look(disk: &dyn Disk, dir: &Path) -> Self {
-        let bytes = |slot: Slot| {
-            let path = dir.join(slot.file_name());
-            match disk.read(&path) {
-                Ok(bytes) => Ok(Some(bytes)),
-                Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(e) => Err(format!("cannot read {}: {e}; ask as the agent's user, or as root", path.display())),
-            }
-        };
-        let (a, b) = (bytes(Slot::A), bytes(Slot::B));
-        let decoded = |slot: Slot, bytes: &Result<Option<Vec<u8>>, String>| match bytes {
-            Ok(Some(bytes)) => checkpoint::decode(&dir.join(slot.file_name()), bytes).map(Some).map_err(|e: CheckpointError| e.to_string()),
-            Ok(None) => Ok(None),
-            Err(e) => Err(e.clone()),
-        };
-        let files = vec![Held { slot: Slot::A, read: decoded(Slot::A, &a) }, Held { slot: Slot::B, read: decoded(Slot::B, &b) }];
-        let chosen = match (a, b) {
-            (Ok(a), Ok(b)) => checkpoint::choose(dir, a.as_deref(), b.as_deref()).map_err(|e| e.to_string()),
-            (Err(e), _) | (_, Err(e)) => Err(e),
-        };
-        Self { files, chosen }
-    }
-
-    /// The one that counts; where none does, the newest that can be read, for a person to judge.
-    fn best(&self) -> Option<&Checkpoint> {
-        match &self.chosen {
-            Ok(chosen) => chosen.as_ref().map(|chosen| &chosen.checkpoint),
-            Err(_) => self.files.iter().filter_map(|held| held.read.as_ref().ok()?.as_ref()).max_by_key(|c| c.generation),
-        }
-    }
-}
-
 /// Runs the command.
 ///
 /// # Errors
 /// If neither config nor folder can be found, or standard output fails.
-pub fn run(args: &State) -> anyhow::Result<ExitCode> {
-    let What::Show(args) = &args.what;
+pub(super) fn run(args: &Show) -> anyhow::Result<ExitCode> {
     let place = Place::find(args.config.as_deref(), args.dir.as_deref())?;
     let disk = RealDisk::new();
-    if let Err(e) = disk.list(&place.dir) {
-        let dir = place.dir.display();
-        let what = match e.kind() {
-            io::ErrorKind::NotFound => format!("there is no state folder {dir}: no agent has run with it; name another with --dir"),
-            _ => format!("cannot read state folder {dir}: {e}; ask as the agent's user, or as root"),
-        };
+    if let Some(what) = unreadable(&disk, &place.dir) {
         if args.json {
-            let told = json!({"state_dir": dir.to_string(), "status": "unreadable", "error": what, "positions": [], "segments": []});
-            super::tell(&format!("{told:#}\n"))?;
+            let told = json!({"state_dir": place.dir.display().to_string(), "status": "unreadable", "error": what, "positions": [], "segments": []});
+            tell(&format!("{told:#}\n"))?;
         }
         eprintln!("shipper: {what}");
         return Ok(ExitCode::from(UNAVAILABLE));
@@ -169,7 +59,7 @@ pub fn run(args: &State) -> anyhow::Result<ExitCode> {
     let saved = Saved::read(&disk, &place.dir);
     let now = SystemClock::new().now();
     let text = if args.json { format!("{:#}\n", object(&place, &saved, now)) } else { table(&place, &saved, now) };
-    super::tell(&text)?;
+    tell(&text)?;
     match &saved.chosen {
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(what) => {

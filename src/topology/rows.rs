@@ -1,0 +1,77 @@
+//! What every stream has saved or is to save: the one table that the checkpoint is written from.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    checkpoint::{Checkpoint, Row},
+    store::{Asked, Reply, StoreHandle},
+};
+
+/// Rows of all streams, for the checkpoint. Shared by homes and the saver.
+#[derive(Clone, Debug, Default)]
+pub struct Rows(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    rows: BTreeMap<(String, String), Row>,
+    changed: bool,
+}
+
+impl Rows {
+    /// The rows of a loaded checkpoint.
+    pub fn new(rows: Vec<Row>) -> Self {
+        let rows = rows.into_iter().map(|row| ((row.source.clone(), row.stream.clone()), row)).collect();
+        Self(Arc::new(Mutex::new(Table { rows, changed: false })))
+    }
+    pub(super) fn put(&self, row: Row) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = (row.source.clone(), row.stream.clone());
+        if table.rows.get(&key) != Some(&row) {
+            table.rows.insert(key, row);
+            table.changed = true;
+        }
+    }
+    pub(super) fn remove(&self, source: &str, stream: &str) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.changed |= table.rows.remove(&(source.to_owned(), stream.to_owned())).is_some();
+    }
+    /// The rows of one source.
+    pub fn of(&self, source: &str) -> Vec<Row> {
+        let table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        table.rows.values().filter(|row| row.source == source).cloned().collect()
+    }
+    /// Asks the store to save all rows as they are now.
+    ///
+    /// Rows are copied and handed over under one lock: of two who ask, the later one's rows are
+    /// the later ones, and the store saves those.
+    ///
+    /// - `instance`: the agent's name; `now`: wall time, nanoseconds since 1970.
+    ///
+    /// # Errors
+    /// The reply, if the store takes no more jobs now.
+    pub fn save(&self, store: &StoreHandle, instance: &str, now: u64, reply: Reply) -> Result<(), Reply> {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let rows = table.rows.values().cloned().collect();
+        let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), generation: 0, rows };
+        store.ask(Asked::save(checkpoint, reply)).map_err(|back| back.reply)?;
+        table.changed = false;
+        Ok(())
+    }
+    /// The next look finds a change, whether there is one or not.
+    pub fn mark_changed(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).changed = true;
+    }
+    /// True if a row changed since the last save was asked for.
+    pub fn are_changed(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).changed
+    }
+}
+
+/// Wall time as people write it.
+pub fn rfc3339(now: u64) -> String {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(now)).unwrap_or_default();
+    format!("{time:.3}")
+}
