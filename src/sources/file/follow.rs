@@ -508,6 +508,11 @@ impl Follow {
             Some(dated) => Some(dated),
             None => self.dated(&open.stat).map_err(looks)?,
         };
+        if dated.is_none()
+            && let Some(next) = self.known_behind(open.segment).await.map_err(looks)?
+        {
+            return Ok(Some(next));
+        }
         let named = self.io.stat(&self.path).ok();
         if let Some(dated) = dated {
             for (segment, path) in self.siblings.files(&*self.io).map_err(looks)? {
