@@ -51,7 +51,7 @@ pub const DEAD_LETTER_BYTES: u64 = 1 << 30;
 pub const SAFETY_POLL_MS: u64 = 1000;
 /// Milliseconds that the watch thread rests after each round of events, so that a writer of many
 /// small writes costs no wake-up each; it adds as much to the delay from write to read.
-pub const WATCH_FOLD_MS: u64 = 4;
+pub const WATCH_FOLD_MS: u64 = 8;
 /// Milliseconds that a finished file is looked at once more before it is left.
 pub const FINISHED_FILE_GRACE_MS: u64 = 1000;
 /// Files that one pattern of source `file` follows at once: each holds a descriptor and is looked at
