@@ -605,7 +605,7 @@ impl SourceHome {
 
     /// The source has ended: writes the last rows.
     pub fn finish(&self) {
-        self.drained.set(self.in_flight() == 0);
+        self.drained.set(self.in_flight() == 0 && self.order.borrow().len() == 0);
         self.streams.borrow_mut().iter_mut().for_each(|stream| stream.dirty = true);
         self.publish();
     }

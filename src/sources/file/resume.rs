@@ -104,6 +104,7 @@ impl Follow {
         let mut open = Open {
             file,
             stat,
+            now: stat,
             path: path.to_owned(),
             segment: saved.segment,
             dated: self.dated(&stat)?,
@@ -148,7 +149,14 @@ impl Follow {
             Next::NewerThan(known) => (known, None),
             Next::Behind(last) => (Some(last), Some(last)),
         };
-        for (segment, path) in self.siblings.files(&*self.io)? {
+        let siblings = self.siblings.files(&*self.io)?;
+        if siblings.is_empty()
+            && let Some(last) = last
+            && let Some(known) = self.known_behind(last).await?
+        {
+            return Ok(known);
+        }
+        for (segment, path) in siblings {
             if newer_than.is_some_and(|known| segment <= known) {
                 continue;
             }
@@ -158,6 +166,25 @@ impl Follow {
             }
         }
         self.open(&self.path, last).await
+    }
+
+    /// The first file behind `last` that the checkpoint knows, whatever its name is by now: where no
+    /// dates number the files, the name alone would pass over those that were renamed away since.
+    pub(super) async fn known_behind(&self, last: u32) -> io::Result<Option<Open>> {
+        let Some(row) = &self.saved else { return Ok(None) };
+        let mut later: Vec<&SegmentRow> = row.segments.iter().filter(|saved| saved.segment > last).collect();
+        later.sort_by_key(|saved| saved.segment);
+        for saved in later {
+            for (path, _) in self.candidates(saved)?.into_iter().filter(|(_, is_known)| *is_known) {
+                match self.open(&path, Some(saved.segment - 1)).await {
+                    // Its number may be another file's by now.
+                    Ok(open) if saved.born == 0 || open.stat.born == 0 || open.stat.born == saved.born => return Ok(Some(open)),
+                    Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+                    _ => {}
+                }
+            }
+        }
+        Ok(None)
     }
 
     /// Names that may lead to the file, each with whether it does by its inode: those first, since

@@ -175,7 +175,7 @@ impl Scenario {
             if chance.of_thousand(of_thousand) { 1 + u32::try_from(chance.below(most)).unwrap() } else { 0 }
         };
         let habits = Habits {
-            lines: 100 + sometimes(1000, 400),
+            lines: 100 + sometimes(1000, 400) + sometimes(60, 4000),
             mix: if seed % 3 == 1 { Mix::Windows } else { Mix::Natural },
             faults: sometimes(400, 40),
             big_lines: sometimes(200, 20),
@@ -197,7 +197,7 @@ impl Scenario {
             2 => Some(Trouble { looks: 50, ..Trouble::default() }),
             n => Some(Trouble { errors: 20 * n * n, looks: 5 * n, ..Trouble::default() }),
         };
-        let cores = 1 + u64::from(sometimes(300, 1));
+        let cores = 1 + u64::from(sometimes(300, 2));
         let hints_lost = sometimes(500, 1000);
         let crashes = sometimes(800, 4);
         let fates = (0..crashes).map(|_| {
@@ -586,7 +586,7 @@ fn a_kill_at_any_call_loses_nothing() {
     for (handlers, power) in [(&["forward"][..], false), (&["dfn", "forward"][..], true)] {
         // Idle looks at the end are all alike.
         let calls = calls_of(short_day(handlers)).min(CALLS);
-        assert!(calls > 300, "only {calls} calls");
+        assert!(calls > 200, "only {calls} calls");
         for call in 1..=calls {
             let fate = Fate { stops: false, calls: Some(call), after: REST / 60, power, pause: Duration::from_millis(300) };
             let scenario = Scenario { fates: vec![fate], ..short_day(handlers) };
