@@ -64,6 +64,8 @@ pub struct Follow {
 pub(super) struct Open {
     pub(super) file: Rc<dyn File>,
     pub(super) stat: Stat,
+    /// As it was after the last read.
+    pub(super) now: Stat,
     pub(super) path: PathBuf,
     /// Its number in positions; grows with each file.
     pub(super) segment: u32,
@@ -289,7 +291,7 @@ impl Follow {
         let origin = self.siblings.origin(segment, incarnation);
         let path = path.to_owned();
         let (part, window, rungs) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Open { file, stat, path, segment, dated, incarnation, offset: 0, part, window, rungs, head, origin })
+        Ok(Open { file, stat, now: stat, path, segment, dated, incarnation, offset: 0, part, window, rungs, head, origin })
     }
 
     pub(super) fn dated(&self, stat: &Stat) -> io::Result<Option<u32>> {
@@ -349,6 +351,7 @@ impl Follow {
     /// Reads what is there now, and about `most` bytes of it; true if the end was reached.
     pub(super) async fn read_some(&self, open: &mut Open, most: u64) -> Result<bool, ReadError> {
         let from = open.offset;
+        open.now = open.file.stat()?;
         loop {
             if self.admit.is_closed() {
                 return Ok(true);
@@ -356,25 +359,30 @@ impl Follow {
             if open.offset - from >= most {
                 return Ok(false);
             }
-            let size = open.file.stat()?.size;
-            let behind = size.saturating_sub(open.offset);
+            let behind = open.now.size.saturating_sub(open.offset);
             self.admit.lag(behind);
+            if behind == 0 {
+                return Ok(true);
+            }
             let room = limits::SLAB_BYTES.max(open.part.len() * 2);
             let mut slab = self.io.slabs().take(room);
             slab.bytes.extend_from_slice(&open.part);
             let want = room - open.part.len();
             let (slab, read) = open.file.read_at(open.offset, want, behind > limits::COLD_BACKLOG_BYTES, slab).await;
             let n = read?;
+            // Looked at after the read: whatever was read is of the life that is proven here.
+            open.now = open.file.stat()?;
             if n == 0 {
                 return Ok(true);
             }
-            // Looked at after the read: whatever was read is of the life that is proven here.
             self.prove(open).await?;
             open.offset += n as u64;
             self.cut(open, slab).await;
-            // A backlog that nobody wants takes no credits and would never wait: stop signals,
-            // answers and timers are heard between two slabs.
-            self.io.pause().await;
+            if open.now.size > open.offset {
+                // A backlog that nobody wants takes no credits and would never wait: stop signals,
+                // answers and timers are heard between two slabs.
+                self.io.pause().await;
+            }
             if u64::from(open.head.0) < (limits::FINGERPRINT_BYTES as u64).min(open.offset) {
                 open.head = self.head(&*open.file).await?;
                 self.describe(open);
@@ -437,10 +445,9 @@ impl Follow {
         self.hand_in(open, slab, start, ChunkKind::Broken("lost_tail")).await;
     }
 
-    /// What the name and the file say now that its end is reached.
+    /// What the name and the file say, the latter when it was read to its end just now.
     pub(super) async fn look(&self, open: &mut Open) -> Look {
-        let Ok(now) = open.file.stat() else { return Look::Wait };
-        if now.size < open.offset {
+        if open.now.size < open.offset {
             return Look::Restarted;
         }
         match self.prove(open).await {
@@ -462,8 +469,7 @@ impl Follow {
     /// Looks whether the file, where it changed, still holds what was read just before the place:
     /// cut and grown past it between two looks, it holds other bytes.
     async fn prove(&self, open: &mut Open) -> Result<(), ReadError> {
-        let now = open.file.stat()?;
-        if now.modified == open.stat.modified {
+        if open.now.modified == open.stat.modified {
             return Ok(());
         }
         let known = [open.window.as_slice(), &open.part].concat();
@@ -473,7 +479,7 @@ impl Follow {
         if found.get(found.len().saturating_sub(proof.len())..) != Some(proof) {
             return Err(ReadError::Restarted);
         }
-        open.stat.modified = now.modified;
+        open.stat.modified = open.now.modified;
         Ok(())
     }
 

@@ -104,6 +104,7 @@ impl Follow {
         let mut open = Open {
             file,
             stat,
+            now: stat,
             path: path.to_owned(),
             segment: saved.segment,
             dated: self.dated(&stat)?,

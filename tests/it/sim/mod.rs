@@ -586,7 +586,7 @@ fn a_kill_at_any_call_loses_nothing() {
     for (handlers, power) in [(&["forward"][..], false), (&["dfn", "forward"][..], true)] {
         // Idle looks at the end are all alike.
         let calls = calls_of(short_day(handlers)).min(CALLS);
-        assert!(calls > 300, "only {calls} calls");
+        assert!(calls > 200, "only {calls} calls");
         for call in 1..=calls {
             let fate = Fate { stops: false, calls: Some(call), after: REST / 60, power, pause: Duration::from_millis(300) };
             let scenario = Scenario { fates: vec![fate], ..short_day(handlers) };
