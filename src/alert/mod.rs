@@ -141,7 +141,7 @@ impl<'f> Alert<'f> {
         let Desk { buffers, scratch, mended, second } = desk;
         let mut tape = self.tape.take().unwrap_or_else(simd_json::Tape::null).reset();
         let base = load(scratch, self.frame);
-        if simd_json::fill_tape_padded(scratch, self.frame.len(), buffers, &mut tape).is_ok() {
+        if simd_json::fill_tape(scratch, buffers, &mut tape).is_ok() {
             return State::Read(Doc::new(tape, base, self.frame));
         }
         let mut tape = tape.reset();
@@ -169,9 +169,7 @@ impl<'f> Alert<'f> {
 /// Copies a frame to where it can be parsed; gives the address of the copy.
 fn load(scratch: &mut Vec<u8>, frame: &[u8]) -> usize {
     scratch.clear();
-    scratch.reserve(frame.len() + simd_json::INPUT_PADDING);
     scratch.extend_from_slice(frame);
-    scratch.resize(frame.len() + simd_json::INPUT_PADDING, 0);
     scratch.as_ptr() as usize
 }
 

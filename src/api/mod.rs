@@ -140,8 +140,7 @@ async fn metrics(Of(shown): Of<Arc<Shown>>, asked: HeaderMap) -> Response {
     let face = &shown.face;
     let (now, mono) = (face.clock.now(), face.clock.mono());
     face.metrics.refresh(now, mono);
-    shown.process.refresh(face, mono);
-    ([(header::CONTENT_TYPE, content_type(&asked))], face.metrics.text()).into_response()
+    ([(header::CONTENT_TYPE, content_type(&asked))], shown.process.text(face, mono)).into_response()
 }
 
 /// The older text form reads ours too (its comments differ), so who asks for that alone gets its name.

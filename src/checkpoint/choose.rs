@@ -52,6 +52,7 @@ pub struct Chosen {
 /// | generation *n* | generation *n*, same bytes | somebody copied one over the other | a: nothing is in doubt |
 /// | generation *n* | generation *n*, others | not one agent's | refused |
 /// | *n* | *m*, further apart | copied from a running agent, but each whole | the higher |
+/// | of instance x, generation *n* | of y, *n* + 1, which was x before | given another name | the higher |
 /// | of instance x | of instance y | copied together from two agents | refused |
 /// | damaged | anything | a disk lied, or somebody edited | refused |
 /// | of a later format | anything | a later shipper ran here | refused, also if the other can be read |
@@ -78,7 +79,8 @@ pub fn choose(dir: &Path, a: Option<&[u8]>, b: Option<&[u8]>) -> Result<Option<C
         (Some(only), None) => alone(only, Slot::A).map_err(mismatch).map(Some),
         (None, Some(only)) => alone(only, Slot::B).map_err(mismatch).map(Some),
         (Some(in_a), Some(in_b)) => {
-            if in_a.instance != in_b.instance {
+            let is_one_agent = in_a.instance == in_b.instance || is_renamed(&in_a, &in_b) || is_renamed(&in_b, &in_a);
+            if !is_one_agent {
                 return Err(mismatch(format!("one is of instance {:?}, the other of {:?}", in_a.instance, in_b.instance)));
             }
             if in_a.generation == in_b.generation && in_a != in_b {
@@ -91,6 +93,11 @@ pub fn choose(dir: &Path, a: Option<&[u8]>, b: Option<&[u8]>) -> Result<Option<C
             }))
         }
     }
+}
+
+/// True if the agent got another name between these two saves.
+fn is_renamed(older: &Checkpoint, newer: &Checkpoint) -> bool {
+    older.generation.checked_add(1) == Some(newer.generation) && newer.instance_before.as_ref() == Some(&older.instance)
 }
 
 fn alone(checkpoint: Checkpoint, slot: Slot) -> Result<Chosen, String> {
@@ -110,6 +117,8 @@ mod tests {
     enum Held {
         Missing,
         Whole(u64, &'static str),
+        /// Of an agent that was `m` before.
+        Renamed(u64, &'static str),
         Damaged,
         TooNew,
     }
@@ -120,6 +129,10 @@ mod tests {
         match held {
             Held::Missing => None,
             Held::Whole(generation, instance) => Some(whole(generation, instance)),
+            Held::Renamed(generation, instance) => {
+                let instance_before = Some("m".into());
+                Some(encode(&Checkpoint { generation, instance: instance.into(), instance_before, ..Checkpoint::default() }).unwrap())
+            }
             Held::Damaged => Some(vec![0; 512]),
             Held::TooNew => Some(b"shipper-checkpoint 2 crc32c=00000000 bytes=0 generation=1\n".to_vec()),
         }
@@ -140,6 +153,11 @@ mod tests {
             (Whole(1, _), Missing) => Ok(Some(Slot::A)),
             (Missing, Whole(1, _)) => Ok(Some(Slot::B)),
             (Missing, _) | (_, Missing) => Err("is gone"),
+            (Whole(n, "m"), Renamed(m, _)) if m == n + 1 => Ok(Some(Slot::B)),
+            (Renamed(m, _), Whole(n, "m")) if m == n + 1 => Ok(Some(Slot::A)),
+            (Renamed(..), Renamed(..)) => Ok(Some(Slot::A)),
+            (Whole(n, "n"), Renamed(m, _)) | (Renamed(m, _), Whole(n, "n")) if m == n => Err("and differ"),
+            (Renamed(..), _) | (_, Renamed(..)) => Err("of instance"),
             (Whole(_, x), Whole(_, y)) if x != y => Err("of instance"),
             (Whole(n, _), Whole(m, _)) => Ok(Some(if m > n { Slot::B } else { Slot::A })),
             _ => unreachable!(),
@@ -149,7 +167,7 @@ mod tests {
     #[test]
     fn the_table_holds_for_every_pair() {
         use Held::*;
-        let all = [Missing, Whole(1, "m"), Whole(2, "m"), Whole(3, "m"), Whole(7, "m"), Whole(2, "n"), Damaged, TooNew];
+        let all = [Missing, Whole(1, "m"), Whole(2, "m"), Whole(3, "m"), Whole(7, "m"), Whole(2, "n"), Renamed(2, "n"), Damaged, TooNew];
         for a in all {
             for b in all {
                 let found = choose(Path::new("/s"), bytes(a).as_deref(), bytes(b).as_deref());

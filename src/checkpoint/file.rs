@@ -108,6 +108,7 @@ mod tests {
         let at = |offset| Position::File { segment: 7, incarnation: 1, offset };
         Checkpoint {
             instance: "mgr-1".into(),
+            instance_before: Some("mgr-0".into()),
             saved_at: "2026-03-14T06:25:12+01:00".into(),
             generation: 871,
             rows: vec![Row {

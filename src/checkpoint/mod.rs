@@ -33,6 +33,10 @@ use crate::position::Position;
 pub struct Checkpoint {
     /// The agent's name in stream addresses.
     pub instance: String,
+    /// Its name in the generation before, where the setting was changed in between; given by the
+    /// store. It tells a change from two agents' files copied together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance_before: Option<String>,
     /// Wall time, RFC 3339; for people.
     pub saved_at: String,
     /// Raised by one with every save; given by the store.

@@ -15,6 +15,8 @@ use crate::{
 /// Time between two lines of status; the first comes sooner.
 const STATUS_EVERY: Duration = Duration::from_secs(10);
 const STATUS_FIRST: Duration = Duration::from_secs(1);
+/// Looks of the watchdog in the span that systemd allows.
+const LOOKS: u32 = 8;
 
 /// The way to systemd.
 #[derive(Clone, Copy, Debug)]
@@ -34,7 +36,8 @@ impl Systemd {
 
     /// The pulse that the agent's threads should have; `None` without a watchdog.
     pub fn pulse(&self) -> Option<Pulse> {
-        let beat = |span: Duration| (span / 8).clamp(Duration::from_millis(50), Duration::from_secs(1));
+        // Often enough for every look, seldom enough for an agent that idles.
+        let beat = |span: Duration| (span / LOOKS).clamp(Duration::from_millis(50), Duration::from_secs(10));
         self.watchdog.map(|span| Pulse::new(beat(span)))
     }
 
@@ -93,7 +96,6 @@ fn tell(states: &[NotifyState<'_>]) {
 /// Tells that all threads turn, twice in each span. Looks more often, so that one late beat costs
 /// no restart.
 async fn feed(io: &dyn Io, span: Duration, mut dog: Watchdog) {
-    const LOOKS: u32 = 8;
     let mut told: Vec<String> = Vec::new();
     let mut since = 0;
     loop {

@@ -85,34 +85,30 @@ impl Sink for Running {
         Box::pin(async move {
             let path = self.settings.path.display().to_string();
             let trouble = |e: io::Error| State::Retrying(format!("cannot write {path}: {e}; free disk space or fix its permissions"));
+            // Once its inbox is closed nobody waits for it any more: what is not acked is read again.
             // Opened at once: who waits until the agent is ready should not wait for a first record.
-            while !inbox.is_closed() {
-                match self.write(&[]) {
-                    Ok(()) => {
-                        standing.set(State::Ready);
-                        break;
-                    }
-                    Err(e) => standing.set(trouble(e)),
+            while let Err(e) = self.write(&[]) {
+                standing.set(trouble(e));
+                if !rest(&inbox, &*on).await {
+                    return Ok(());
                 }
-                on.sleep(Duration::from_secs(1)).await;
             }
+            standing.set(State::Ready);
             let mut held = VecDeque::new();
             while let Some(parcel) = if held.is_empty() { inbox.pop().await } else { held.pop_front() } {
                 let numbers = parcel.numbers();
                 let text = lines(&parcel, &numbers);
                 while let Err(e) = self.write(&text) {
                     standing.set(trouble(e));
-                    if inbox.is_closed() {
-                        // Whoever waited for it has ended; what is not acked is read again.
-                        return Ok(());
-                    }
                     self.open = None;
                     while let Some(parcel) = inbox.try_pop() {
                         held.push_back(parcel);
                     }
                     let messages = held.iter().map(|parcel| parcel.numbers().len()).sum::<usize>() + numbers.len();
                     standing.holds(messages as u64);
-                    on.sleep(Duration::from_secs(1)).await;
+                    if !rest(&inbox, &*on).await {
+                        return Ok(());
+                    }
                 }
                 standing.set(State::Ready);
                 parcel.acks.delivered(&parcel.batch, numbers);
@@ -120,6 +116,14 @@ impl Sink for Running {
             Ok(())
         })
     }
+}
+
+/// Waits a moment before the next try; false if there should be none.
+async fn rest(inbox: &Inbox, on: &dyn Executor) -> bool {
+    if !inbox.is_closed() {
+        on.sleep(Duration::from_secs(1)).await;
+    }
+    !inbox.is_closed()
 }
 
 impl Running {

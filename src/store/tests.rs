@@ -50,6 +50,19 @@ fn save(tag: u64) -> Job {
     Job::Save { checkpoint: Checkpoint { instance: "m".into(), saved_at: tag.to_string(), ..Checkpoint::default() }, tag }
 }
 
+#[test]
+fn an_agent_may_get_another_name_at_any_save() {
+    let disk = TwinDisk::default();
+    let open = || Writer::open(Box::new(disk.clone()), Path::new(DIR), small()).unwrap();
+    let named = |name: &str, tag| Job::Save { checkpoint: Checkpoint { instance: name.into(), ..Checkpoint::default() }, tag };
+    for (before, name) in (0..).zip(["m", "m", "n", "m", "m", "o", "o", "o", "p"]) {
+        // Killed after each save: the next start believes what the last one left.
+        let (mut writer, saved) = open();
+        assert_eq!(saved.map_or(0, |c| c.generation), before);
+        assert_eq!(writer.commit(vec![named(name, 1)]), [Done::Saved { tag: 1, generation: before + 1 }], "{name}");
+    }
+}
+
 fn script() -> Vec<Vec<Job>> {
     vec![
         vec![letter(1), save(2)],

@@ -7,7 +7,7 @@ use std::{
 
 use super::letters::{Dropped, Letters, OnFull};
 use crate::{
-    checkpoint::{self, Checkpoint, CheckpointError, Slot},
+    checkpoint::{self, Checkpoint, CheckpointError, Chosen, Slot},
     dead_letter::Entry,
     io::Disk,
     limits,
@@ -59,11 +59,19 @@ pub enum StoreError {
     Io { what: &'static str, path: PathBuf, source: io::Error },
 }
 
+/// What was saved last.
+#[derive(Debug)]
+struct Saved {
+    slot: Slot,
+    generation: u64,
+    instance: String,
+}
+
 /// The state folder's checkpoint and dead letter.
 pub struct Writer {
     disk: Box<dyn Disk>,
     dir: PathBuf,
-    saved: Option<(Slot, u64)>,
+    saved: Option<Saved>,
     waiting: Option<(Checkpoint, Vec<u64>)>,
     letters: Letters,
     checkpoint_trouble: Option<String>,
@@ -122,7 +130,11 @@ impl Writer {
         let chosen = checkpoint::choose(dir, a.as_deref(), b.as_deref())?;
         let letters = Letters::open(&*disk, letters_dir.clone(), options).map_err(fail("list the folder", &letters_dir))?;
         let writer = Self {
-            saved: chosen.as_ref().map(|chosen| (chosen.slot, chosen.checkpoint.generation)),
+            saved: chosen.as_ref().map(|Chosen { slot, checkpoint }| Saved {
+                slot: *slot,
+                generation: checkpoint.generation,
+                instance: checkpoint.instance.clone(),
+            }),
             disk,
             dir: dir.to_owned(),
             waiting: None,
@@ -182,10 +194,11 @@ impl Writer {
     /// same generation in the same slot, so the slot of the last saved one is never touched.
     fn save(&mut self, done: &mut Vec<Done>) -> Result<(), String> {
         let Some((newest, tags)) = &mut self.waiting else { return Ok(()) };
-        let (slot, generation) = match self.saved {
-            Some((slot, generation)) => (slot.other(), generation + 1),
-            None => (Slot::A, 1),
+        let (slot, generation, before) = match &self.saved {
+            Some(saved) => (saved.slot.other(), saved.generation + 1, Some(&saved.instance)),
+            None => (Slot::A, 1, None),
         };
+        newest.instance_before = before.filter(|before| **before != newest.instance).cloned();
         newest.generation = generation;
         let bytes = checkpoint::encode(newest).map_err(|error| error.to_string())?;
         let path = self.dir.join(slot.file_name());
@@ -198,7 +211,7 @@ impl Writer {
             .and_then(|()| disk.sync_dir(&self.dir))
             .map_err(|error| format!("cannot save checkpoint {}: {error}; free disk space or fix its permissions", path.display()))?;
         done.extend(tags.drain(..).map(|tag| Done::Saved { tag, generation }));
-        self.saved = Some((slot, generation));
+        self.saved = Some(Saved { slot, generation, instance: std::mem::take(&mut newest.instance) });
         self.waiting = None;
         Ok(())
     }

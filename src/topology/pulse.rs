@@ -26,7 +26,7 @@ pub struct Pulse {
 struct Threads {
     entered: u64,
     beats: BTreeMap<u64, (String, Arc<AtomicU64>)>,
-    store: Option<StoreHandle>,
+    store: Option<(u64, StoreHandle)>,
 }
 
 impl Pulse {
@@ -51,19 +51,23 @@ impl Pulse {
 
     /// The store that must turn from now on; `None` once it is about to end.
     pub fn store(&self, store: Option<StoreHandle>) {
-        self.threads().store = store;
+        let mut threads = self.threads();
+        // Its turns begin at nothing, so it is another than the one before.
+        threads.entered += 1;
+        let number = threads.entered;
+        threads.store = store.map(|store| (number, store));
     }
 
     /// Where each thread stands: number, name, count.
     fn counts(&self) -> Vec<(u64, String, u64)> {
         let threads = self.threads();
         let beats = threads.beats.iter().map(|(number, (name, count))| (*number, name.clone(), count.load(Ordering::Relaxed)));
-        let store = threads.store.as_ref().map(|store| (0, "store".to_owned(), store.turns()));
+        let store = threads.store.as_ref().map(|(number, store)| (*number, "store".to_owned(), store.turns()));
         beats.chain(store).collect()
     }
 
     fn nudge(&self) {
-        if let Some(store) = &self.threads().store {
+        if let Some((_, store)) = &self.threads().store {
             store.nudge();
         }
     }
@@ -117,14 +121,15 @@ impl Watchdog {
     /// The names of those that stand still.
     pub fn all_turned(&mut self) -> Result<(), Vec<String>> {
         let counts = self.pulse.counts();
+        // The store sleeps while there is nothing to write. At every look, since one that is busy
+        // takes a nudge without a turn.
+        self.pulse.nudge();
         let stands = |(number, _, count): &&(u64, String, u64)| self.seen.get(number).is_some_and(|seen| seen == count);
         let still: Vec<String> = counts.iter().filter(stands).map(|(_, name, _)| name.clone()).collect();
         if !still.is_empty() {
             return Err(still);
         }
         self.seen = counts.into_iter().map(|(number, _, count)| (number, count)).collect();
-        // The store sleeps while there is nothing to write.
-        self.pulse.nudge();
         Ok(())
     }
 }

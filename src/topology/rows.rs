@@ -55,7 +55,7 @@ impl Rows {
     pub fn save(&self, store: &StoreHandle, instance: &str, now: u64, reply: Reply) -> Result<(), Reply> {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let rows = table.rows.values().cloned().collect();
-        let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), generation: 0, rows };
+        let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), rows, ..Checkpoint::default() };
         store.ask(Asked::save(checkpoint, reply)).map_err(|back| back.reply)?;
         table.changed = false;
         Ok(())

@@ -258,7 +258,24 @@ fn a_unix_socket_is_served_and_removed_and_a_place_that_is_taken_refuses_the_sta
     assert!(told.contains("another process does; stop it"), "{told}");
     assert!(live(), "the first is still there");
 
-    rustix::process::kill_process(rustix::process::Pid::from_child(&first), rustix::process::Signal::TERM).unwrap();
+    let signal = |signal| rustix::process::kill_process(rustix::process::Pid::from_child(&first), signal).unwrap();
+    let globals =
+        format!("instance = \"anew\"\n[state]\ndir = {:?}\n[api]\nlisten = \"unix:{}\"", dir.path().join("one"), socket.display());
+    fs::write(&settings, config(&dir.path().join("alerts.json"), &dir.path().join("out.json"), &globals)).unwrap();
+    signal(rustix::process::Signal::HUP);
+    let asked = |path: &str| {
+        let stream = UnixStream::connect(&socket).ok()?;
+        Some(exchange(stream, &format!("GET {path} HTTP/1.0\r\n\r\n")))
+    };
+    until("the config is taken anew", || asked("/health").is_some_and(|reply| reply.json()["instance"] == "anew"));
+    let told = asked("/metrics").unwrap().body;
+    let mut names: Vec<&str> = told.lines().filter(|line| line.starts_with("# TYPE ")).collect();
+    let all = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert_eq!((names.len(), told.matches("# EOF").count()), (all, 1), "each metric once, also after a reload:\n{told}");
+
+    signal(rustix::process::Signal::TERM);
     assert!(first.wait().unwrap().success());
     assert!(!socket.exists(), "a stopped agent takes its socket away");
 

@@ -54,6 +54,7 @@ fn checkpoint() -> Checkpoint {
     let branch = |branch: &str, position| BranchRow { branch: branch.into(), position };
     Checkpoint {
         instance: "mgr-1".into(),
+        instance_before: None,
         saved_at: "2026-03-14T06:25:12.000Z".into(),
         generation: 0,
         rows: vec![

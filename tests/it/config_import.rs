@@ -9,7 +9,6 @@ use shipper::{
         write::written,
     },
     register::{Node, SettingsError},
-    sinks, sources,
     topology::{Host, Plan, config::Config},
 };
 
@@ -18,12 +17,7 @@ pub(crate) fn objections(imported: &Imported) -> Vec<SettingsError> {
     let toml = written(imported).toml;
     let tree = Node::parse_toml(&toml).unwrap_or_else(|e| panic!("no TOML: {e}\n{toml}"));
     let host = Host { name: "manager".into(), embedded: None };
-    let errors = Plan::build(Config::read(tree, std::iter::empty(), &[], &host)).err().unwrap_or_default();
-    let known = |kind: &str| sources::ALL.iter().any(|k| k.name() == kind) || sinks::ALL.iter().any(|k| k.name() == kind);
-    let foreign = |error: &SettingsError| {
-        (error.key == "sources.agent.kind" && !known("agent")) || (error.key == "sinks.manager.kind" && !known("wazuh_queue"))
-    };
-    errors.0.into_iter().filter(|error| !foreign(error)).collect()
+    Plan::build(Config::read(tree, std::iter::empty(), &[], &host)).err().unwrap_or_default().0
 }
 
 /// An import is taken as it is, but for the topic where upstream had none.

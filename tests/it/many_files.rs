@@ -158,3 +158,45 @@ fn only_the_name_may_be_a_pattern() {
         assert!(told.contains(part) && told.is_empty() == part.is_empty(), "{path}: {told}");
     }
 }
+
+/// A running agent that ends with its test.
+struct Killed(std::process::Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn kills_while_files_come_and_move_lose_no_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let (out, logs, settings) = (dir.path().join("out"), dir.path().join("logs"), dir.path().join("shipper.toml"));
+    fs::create_dir(&logs).unwrap();
+    let state = format!("[state]\ndir = {:?}\n", dir.path().join("state").display().to_string());
+    fs::write(&settings, state + &config(&logs.join("*.log"), &out)).unwrap();
+    let run = || {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_shipper"));
+        let null = std::process::Stdio::null;
+        Killed(command.args(["run", "--config"]).arg(&settings).stdout(null()).stderr(null()).spawn().unwrap())
+    };
+    let mut written = 0;
+    for round in 0..3 {
+        let agent = run();
+        let before = came(&out).len();
+        for n in 0..300 {
+            let file = logs.join(format!("{}.log", n % 7));
+            append(&file, &written.to_string());
+            written += 1;
+            // Now and then one takes another name of the pattern, and its old name is another file.
+            if n % 100 == 50 {
+                fs::rename(&file, logs.join(format!("moved-{round}-{n}.log"))).unwrap();
+            }
+        }
+        until("something came out", || came(&out).len() > before);
+        drop(agent);
+    }
+    let _agent = run();
+    until("every line came out", || came(&out).len() == written);
+}

@@ -330,11 +330,13 @@ fn systemd_hears_of_every_state_and_is_fed_through_an_outage() {
     let agent = run(&config(dir.path(), ""), |command| {
         command.env("NOTIFY_SOCKET", &hears.1).env("WATCHDOG_USEC", "400000");
     });
-    assert_eq!(hears.0.next(), "READY=1\n", "the first word");
-    for _ in 0..8 {
-        hears.wait_for("WATCHDOG=1");
+    hears.wait_for("READY=1");
+    let (mut fed, mut status) = (0, String::new());
+    while fed < 8 || !status.contains("sinks.out") {
+        let told = hears.0.next();
+        fed += u32::from(told == "WATCHDOG=1\n");
+        status = if told.starts_with("STATUS=") { told } else { status };
     }
-    let status = hears.wait_for("STATUS=");
     assert!(status.contains(" records/s, ") && status.ends_with(" behind; sinks.out retrying\n"), "{status}");
 
     fs::remove_dir(&out).unwrap();
@@ -421,4 +423,56 @@ fn a_reload_is_an_event_and_no_end() {
     until("the reload is told", || events() == ["start", "reload"]);
     assert_eq!(agent.stop(), Some(0));
     assert_eq!(events(), ["start", "reload", "stop"]);
+}
+
+/// What `GET path` answers on a unix socket.
+fn get(socket: &Path, path: &str) -> String {
+    use std::io::Read;
+    let mut text = String::new();
+    if let Ok(mut stream) = std::os::unix::net::UnixStream::connect(socket) {
+        let _ = write!(stream, "GET {path} HTTP/1.1\r\nHost: shipper\r\nConnection: close\r\n\r\n");
+        let _ = stream.read_to_string(&mut text);
+    }
+    text
+}
+
+#[test]
+fn a_reload_in_an_outage_goes_on_from_what_was_acked_and_its_sums_add_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let (alerts, out, face, log) =
+        (dir.path().join("alerts.json"), dir.path().join("out.json"), dir.path().join("api.sock"), dir.path().join("log"));
+    append(&alerts, &ban(1));
+    let settings =
+        format!("drain_for = \"100ms\"\nlog.path = {:?}\napi.listen = {:?}", log.display().to_string(), format!("unix:{}", face.display()));
+    let path = config(dir.path(), &settings);
+    let agent = run(&path, |_| ());
+    let lines = || fs::read_to_string(&out).map(|text| text.lines().count()).unwrap_or(0);
+    until("the first is shipped", || lines() == 1);
+    until("the checkpoint knows", || fs::read_to_string(dir.path().join("state/checkpoint.a")).is_ok_and(|text| text.contains("alerts")));
+    fs::remove_file(&out).unwrap();
+    fs::create_dir(&out).unwrap();
+    append(&alerts, &ban(2));
+    let logged = |what: &str| fs::read_to_string(&log).unwrap_or_default().matches(what).count();
+    until("the outage is told", || logged("retrying") >= 1);
+    for reload in 1..=2 {
+        agent.signal(rustix::process::Signal::HUP);
+        until("the config is taken in the outage", || logged("the config is taken anew") == reload);
+        until("the face answers as before", || get(&face, "/health").starts_with("HTTP/1.1 "));
+    }
+    append(&alerts, &ban(3));
+    fs::remove_dir(&out).unwrap();
+    until("the rest is shipped", || lines() == 2);
+    until("all is acked", || {
+        get(&face, "/metrics").lines().any(|line| line.starts_with("shipper_in_flight_bytes{") && line.ends_with(" 0"))
+    });
+    let text = get(&face, "/metrics");
+    let sum = |name: &str| -> u64 {
+        let of = text.lines().filter(|line| line.starts_with(name));
+        of.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    };
+    let told = sum("shipper_shipped_bytes_total{") + sum("shipper_dropped_bytes_total{") + sum("shipper_dead_letter_bytes_total{");
+    assert_eq!(sum("shipper_read_bytes_total{"), told, "{text}");
+    assert_eq!(text.matches("# HELP shipper_shed_messages").count(), 1, "a metric is told once, however many graphs there were");
+    assert_eq!(agent.stop(), Some(0));
+    assert_eq!(fs::read_to_string(&out).unwrap(), ban(2) + &ban(3), "what was acked before does not come again");
 }

@@ -9,10 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use shipper::{
-    checkpoint::{Checkpoint, choose},
     dead_letter::{Found, Header, entries},
-    position::Position,
     synth::writer::dated,
 };
 
@@ -77,19 +76,18 @@ impl House {
         std::thread::spawn(move || out.lines().map_while(Result::ok).for_each(|line| into.lock().unwrap().push(line)));
         Process { child, lines, began: Instant::now() }
     }
-    /// What the newest whole checkpoint says; `None` before the first.
-    pub fn saved(&self) -> Option<Checkpoint> {
-        let dir = self.dir.path().join("state");
-        let read = |name: &str| fs::read(dir.join(name)).ok();
-        choose(&dir, read("checkpoint.a").as_deref(), read("checkpoint.b").as_deref()).unwrap().map(|chosen| chosen.checkpoint)
-    }
-    /// The saved watermark as (segment, offset); the lowest there is before the first save.
+    /// The saved watermark as (segment, offset), as `shipper state show --json` gives it; the
+    /// lowest there is before the first save.
     pub fn watermark(&self) -> (u32, u64) {
-        let saved = self.saved();
-        match saved.as_ref().and_then(|c| c.rows.first()).and_then(|row| row.branch("all")) {
-            Some(Position::File { segment, offset, .. }) => (*segment, *offset),
-            _ => (0, 0),
-        }
+        let shown = Command::new(env!("CARGO_BIN_EXE_shipper"))
+            .args(["state", "show", "--json", "--dir"])
+            .arg(self.dir.path().join("state"))
+            .output()
+            .unwrap();
+        let shown: Value = serde_json::from_slice(&shown.stdout).unwrap();
+        let position = &shown["positions"][0];
+        let segment = position["segment"].as_u64().map_or(0, |n| u32::try_from(n).unwrap());
+        (segment, position["offset"].as_u64().unwrap_or(0))
     }
     /// What is in the dead letter, oldest first.
     pub fn dead_letters(&self) -> Vec<(Header, Vec<u8>)> {
@@ -165,6 +163,6 @@ pub fn wait(what: &str, done: impl Fn() -> bool, now: impl Fn() -> String) {
     let began = Instant::now();
     while !done() {
         assert!(began.elapsed() < PATIENCE, "waited {PATIENCE:?} until {what}; now: {}", now());
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(Duration::from_millis(100));
     }
 }

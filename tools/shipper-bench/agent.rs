@@ -11,6 +11,8 @@ use shipper::{
     topology::Host,
 };
 
+use crate::size::Round;
+
 /// Without progress for this long a run has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -30,8 +32,8 @@ pub struct Job<'j> {
 }
 
 impl Job<'_> {
-    /// Runs an agent until every byte is acked; gives records and bytes.
-    pub fn run(&self, engine: Engine) -> anyhow::Result<(u64, u64)> {
+    /// Runs an agent until every byte is acked. Its start and its end are not timed.
+    pub fn run(&self, engine: Engine) -> anyhow::Result<Round> {
         let scratch = Scratch::make("shipper-bench")?;
         let config = format!(
             "instance = \"bench\"\ncores = {}\n[state]\ndir = {:?}\n[sources.in]\n{}\n[handlers.h]\n{}\ninputs = [\"in\"]\n[sinks.out]\n{}\ninputs = [\"h\"]\n",
@@ -44,7 +46,8 @@ impl Job<'_> {
         let host = Host { name: "bench".into(), embedded: self.embedded.clone() };
         let inside = Inside::start(&config, &host, &scratch.path().join("state"), engine, Vec::new())?;
         let counts = inside.metrics.branch("in", "h");
-        let (mut moved, mut before) = (Instant::now(), 0);
+        let begun = Instant::now();
+        let (mut moved, mut before) = (begun, 0);
         loop {
             let done = counts.shipped.get() + counts.dropped.total() + counts.dead_letter.total();
             if done >= self.bytes {
@@ -61,9 +64,10 @@ impl Job<'_> {
             );
             std::thread::sleep(Duration::from_micros(500));
         }
-        let records = inside.metrics.source("in").records.get();
+        let took = begun.elapsed();
+        let lines = inside.metrics.source("in").records.get();
         anyhow::ensure!(inside.agent.drain(), "the agent stopped before all was acked");
-        Ok((records, self.bytes))
+        Ok(Round { lines, bytes: self.bytes, took })
     }
 }
 

@@ -16,7 +16,10 @@ use shipper::{
 };
 use simd_json::Buffers;
 
-use crate::{Usage, size};
+use crate::{
+    Usage,
+    size::{self, Round},
+};
 
 /// runs a handler over alerts in memory, beside the bare simd-json tape over the same lines
 #[derive(FromArgs)]
@@ -57,8 +60,9 @@ impl Handle {
             refused = not_json;
             Ok((lines, bytes))
         };
+        let mut reference = || Round::of(&mut reference);
         let mut ours = Ours::new();
-        let mut handled = || Ok(ours.run(&alerts, handler.as_mut()));
+        let mut handled = || Round::of(|| Ok(ours.run(&alerts, handler.as_mut())));
         let figures =
             size::alternate(self.rounds, &mut [("simd-json tape (reference)", &mut reference), (self.handler.as_str(), &mut handled)])?;
         eprintln!("{} messages, {} rejected; the tape refused {refused} lines", ours.messages, ours.rejected);

@@ -22,7 +22,7 @@ use shipper::{
 
 use crate::{
     agent::{self, Job},
-    size,
+    size::{self, Round},
 };
 
 const TOPIC: &str = "bench";
@@ -94,7 +94,7 @@ impl Kafka {
         }
         // The first message waits for the producer's id: it is not part of any round.
         send(&producer, b"first\n")?;
-        let mut bare = || send(&producer, &alerts);
+        let mut bare = || Round::of(|| send(&producer, &alerts));
         let scratch = Scratch::make("shipper-bench-kafka")?;
         let day = writer::dated(scratch.path(), jiff::civil::date(2026, 3, 14), 0);
         scratch::apply_all(&[

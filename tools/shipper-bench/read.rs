@@ -8,7 +8,7 @@ use shipper::limits;
 
 use crate::{
     agent::{self, Job},
-    size,
+    size::{self, Round},
 };
 
 /// reads a file and finds its lines; then the whole agent reads it, handler dfn, into nothing
@@ -35,7 +35,7 @@ impl Read {
         let name = self.file.display();
         let file = File::open(&self.file).with_context(|| format!("cannot open {name}; make one with `shipper-bench gen`"))?;
         let mut buffer = vec![0; limits::SLAB_BYTES];
-        let mut lines = || {
+        let mut count = || {
             let (mut at, mut lines) = (0, 0);
             loop {
                 let n = file.read_at(&mut buffer, at).with_context(|| format!("cannot read {name}; is it a file?"))?;
@@ -46,6 +46,7 @@ impl Read {
                 at += n as u64;
             }
         };
+        let mut lines = || Round::of(&mut count);
         let bytes = file.metadata().with_context(|| format!("cannot read {name}; is it a file?"))?.len();
         let job = &Job {
             source: &agent::file_source(&self.file),

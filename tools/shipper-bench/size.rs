@@ -56,8 +56,26 @@ impl Figure {
     }
 }
 
-/// A way of doing the work, which returns lines and bytes.
-pub type Way<'w> = (&'w str, &'w mut dyn FnMut() -> anyhow::Result<(u64, u64)>);
+/// What one round did. Getting ready is not part of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Round {
+    pub lines: u64,
+    pub bytes: u64,
+    pub took: Duration,
+}
+
+impl Round {
+    /// Times `work`, which returns lines and bytes.
+    #[allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+    pub fn of(work: impl FnOnce() -> anyhow::Result<(u64, u64)>) -> anyhow::Result<Self> {
+        let begun = Instant::now();
+        let (lines, bytes) = work()?;
+        Ok(Self { lines, bytes, took: begun.elapsed() })
+    }
+}
+
+/// A way of doing the work.
+pub type Way<'w> = (&'w str, &'w mut dyn FnMut() -> anyhow::Result<Round>);
 
 /// Runs every way `rounds` times, in turn, and keeps each one's quickest round.
 ///
@@ -66,10 +84,8 @@ pub fn alternate(rounds: u32, ways: &mut [Way<'_>]) -> anyhow::Result<Vec<Figure
     let mut best: Vec<Option<Figure>> = vec![None; ways.len()];
     for _ in 0..rounds.max(1) {
         for (best, (name, way)) in best.iter_mut().zip(ways.iter_mut()) {
-            #[allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
-            let begun = Instant::now();
-            let (lines, bytes) = way()?;
-            let figure = Figure::new(*name, lines, bytes, begun.elapsed());
+            let Round { lines, bytes, took } = way()?;
+            let figure = Figure::new(*name, lines, bytes, took);
             if best.as_ref().is_none_or(|best| figure.seconds < best.seconds) {
                 *best = Some(figure);
             }

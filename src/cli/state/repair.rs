@@ -118,7 +118,7 @@ fn go_on_from(disk: &dyn Disk, dir: &Path, saved: &Saved, slot: Slot) -> anyhow:
         return Ok(ExitCode::from(UNAVAILABLE));
     };
     set_aside(disk, dir, slot.other(), false)?;
-    let next = Checkpoint { generation: chosen.generation + 1, ..chosen.clone() };
+    let next = Checkpoint { generation: chosen.generation + 1, instance_before: None, ..chosen.clone() };
     let (unfinished, path) = (dir.join("checkpoint.tmp"), dir.join(slot.other().file_name()));
     let bytes = checkpoint::encode(&next)?;
     disk.write(&unfinished, &bytes)

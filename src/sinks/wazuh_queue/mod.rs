@@ -228,7 +228,7 @@ impl Running {
         if !self.told.contains(&reason) {
             self.told.push(reason);
             let to = &self.settings.to;
-            tracing::warn!(%to, reason, "a record for Wazuh's queue is let go; more are counted in shipper_dropped_messages_total");
+            tracing::warn!(%to, reason, records, "let go of records for Wazuh's queue; more of them are counted in shipper_dropped_messages_total");
         }
     }
 

@@ -5,6 +5,9 @@
 //! itself; one that left the pattern is read to its end, given a moment for a late writer, and its
 //! stream ends.
 //!
+//! A file that came and left the pattern between two looks was never seen; who renames files as they
+//! finish should give them names that fit as well.
+//!
 //! Invariant: no two tails read the same file.
 
 use std::{
