@@ -178,6 +178,12 @@ impl Machine {
         drop(dead);
     }
 
+    /// Ends every task: they hold the machine, so it would never be freed with them.
+    pub fn end(&self) {
+        let dead = std::mem::take(&mut *self.0.tasks.borrow_mut());
+        drop(dead);
+    }
+
     /// Runs until `done`, at most until `until` (monotonic nanoseconds); true if `done`.
     ///
     /// # Panics

@@ -94,6 +94,24 @@ fn a_killed_group_does_nothing_more_and_its_files_are_let_go() {
 }
 
 #[test]
+fn a_machine_that_ended_lets_go_of_what_its_tasks_held() {
+    let machine = Machine::new(1, 0);
+    let held = Rc::new(());
+    let (kept, on) = (held.clone(), machine.clone());
+    machine.spawn(
+        "holds",
+        Box::pin(async move {
+            let _kept = kept;
+            on.sleep(Duration::from_secs(5)).await;
+        }),
+    );
+    machine.run_for(Duration::from_secs(1));
+    assert_eq!(Rc::strong_count(&held), 2);
+    machine.end();
+    assert_eq!(Rc::strong_count(&held), 1);
+}
+
+#[test]
 fn a_power_loss_takes_only_what_was_not_synced() {
     let (mut shorter, mut zeros, mut whole, mut renamed) = (0, 0, 0, 0);
     for seed in 0..200 {

@@ -243,6 +243,12 @@ struct Sim {
     verbose: bool,
 }
 
+impl Drop for Sim {
+    fn drop(&mut self) {
+        self.machine.end();
+    }
+}
+
 /// An agent that lives.
 struct Life {
     agent: Agent<Simulated>,
