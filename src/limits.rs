@@ -116,6 +116,8 @@ pub const API_CONNECTIONS_MAX: usize = 16;
 pub const API_REQUEST_MS: u64 = 10_000;
 /// Bytes of one request: a line and headers, no body is ever read.
 pub const API_REQUEST_BYTES_MAX: usize = 16 << 10;
+/// Days before a certificate ends from which the log says so, once a day: time enough to ask for another.
+pub const CERTIFICATE_WARN_DAYS: u32 = 30;
 
 const _: () = assert!(SLAB_BYTES.is_power_of_two());
 const _: () = assert!(COLD_READS <= COLD_BLOCKS_AHEAD, "one file alone may have all its reads in flight");

@@ -16,6 +16,7 @@ pub use news::{Change, Listener, Loss, News};
 pub use progress::{Behind, Progress};
 
 use std::{
+    collections::BTreeMap,
     fmt,
     sync::{
         Arc, Mutex, PoisonError, Weak,
@@ -24,6 +25,8 @@ use std::{
 };
 
 use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family};
+
+use crate::{clock::Nanos, limits::CERTIFICATE_WARN_DAYS};
 
 /// A monotonic count.
 pub type Count = Counter<u64, AtomicU64>;
@@ -92,7 +95,19 @@ pub struct Board {
     /// How many graphs have begun, times two; odd while the current one ends for the next.
     chapter: Arc<AtomicU64>,
     dropped: Counts,
+    certificates: Arc<Mutex<BTreeMap<String, Certificate>>>,
 }
+
+/// The certificate of a component that ends first.
+#[derive(Clone, Copy, Debug, Default)]
+struct Certificate {
+    /// Wall time.
+    ends: Nanos,
+    /// When its near end was last logged, wall time.
+    warned: Nanos,
+}
+
+const DAY: Nanos = 86_400_000_000_000;
 
 #[derive(Debug)]
 struct Row {
@@ -148,6 +163,7 @@ impl Board {
     /// A graph begins: the rows of an earlier one are gone.
     pub fn begin(&self) {
         lock(&self.rows).clear();
+        lock(&self.certificates).clear();
         self.chapter.store((self.chapter.load(Ordering::Relaxed) | 1) + 1, Ordering::Relaxed);
     }
     /// The graph ends so that the next can begin in its place.
@@ -178,6 +194,10 @@ impl Board {
     /// Messages that components let go on purpose: a sink that is not required, by age or room.
     pub fn dropped(&self) -> &Counts {
         &self.dropped
+    }
+    /// Each component with a certificate, and when the first of them ends, wall time.
+    pub fn certificates(&self) -> Vec<(String, Nanos)> {
+        lock(&self.certificates).iter().map(|(component, certificate)| (component.clone(), certificate.ends)).collect()
     }
     /// Gathers news from now on, until the listener is dropped; those who are in trouble already
     /// are its first news. Without a listener nothing is gathered.
@@ -244,6 +264,21 @@ impl Standing {
         self.board.dropped.get_or_create_owned(&labels([("component", component), ("reason", reason)])).inc_by(messages);
         self.board.tell(|listener| listener.lost(component, reason, messages));
     }
+    /// Tells when the first certificate in use ends; to be called at every start and once a day.
+    /// Where the end is near the log says so, once a day for all instances of the component.
+    ///
+    /// - `ends`, `now`: wall time.
+    pub fn certificate_ends(&self, ends: Nanos, now: Nanos) {
+        let component = &self.row.component;
+        let mut all = lock(&self.board.certificates);
+        let certificate = all.entry(component.clone()).or_default();
+        certificate.ends = ends;
+        let days = ends.saturating_sub(now) / DAY;
+        if days < u64::from(CERTIFICATE_WARN_DAYS) && (certificate.warned == 0 || now.saturating_sub(certificate.warned) >= DAY) {
+            certificate.warned = now;
+            tracing::warn!(component, days, "a certificate ends soon; ask for a new one and write it to the same files");
+        }
+    }
     /// How it stands now.
     pub fn get(&self) -> State {
         lock(&self.row.state).clone()
@@ -279,6 +314,22 @@ mod tests {
         assert_eq!((seen(), board.rows().len()), ((true, false), 0));
         board.begin();
         assert_eq!(seen(), (true, false));
+    }
+
+    #[test]
+    fn the_near_end_of_a_certificate_is_logged_once_a_day_for_all_instances() {
+        let board = Board::default();
+        let [one, two] = ["sinks.out", "sinks.out"].map(|name| board.enter(name));
+        let warned = || lock(&board.certificates)["sinks.out"].warned;
+        one.certificate_ends(100 * DAY, 70 * DAY);
+        assert_eq!(warned(), 0, "30 days left");
+        one.certificate_ends(100 * DAY, 70 * DAY + 1);
+        two.certificate_ends(100 * DAY, 71 * DAY);
+        assert_eq!(warned(), 70 * DAY + 1);
+        two.certificate_ends(100 * DAY, 71 * DAY + 1);
+        assert_eq!(warned(), 71 * DAY + 1);
+        two.certificate_ends(400 * DAY, 72 * DAY);
+        assert_eq!(board.certificates(), [("sinks.out".to_owned(), 400 * DAY)]);
     }
 
     #[test]

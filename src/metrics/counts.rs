@@ -34,7 +34,7 @@ use crate::clock::Nanos;
 /// A value that goes up and down.
 pub type Level = Gauge;
 
-/// A value in seconds that goes up and down.
+/// A value in seconds, or days where its name says so, that goes up and down.
 pub type Seconds = Gauge<f64, AtomicU64>;
 
 /// Every counter of the agent.
@@ -56,6 +56,7 @@ pub struct Metrics {
     lag: Family<Labels, Level>,
     lag_seconds: Family<Labels, Seconds>,
     states: Family<Labels, Level>,
+    certificate_days: Family<Labels, Seconds>,
     shed: Count,
     checkpoint_age: Seconds,
     /// Wall time of the last save, nanoseconds since 1970; 0 for none.
@@ -90,6 +91,7 @@ impl Metrics {
             lag: Family::default(),
             lag_seconds: Family::default(),
             states: Family::default(),
+            certificate_days: Family::default(),
             shed: Count::default(),
             checkpoint_age: Seconds::default(),
             saved_at: Arc::default(),
@@ -112,6 +114,11 @@ impl Metrics {
         metrics.register("shipper_lag_bytes", "Bytes between a source's end and its watermark", metrics.lag.clone());
         metrics.register("shipper_lag_seconds", "Age of the oldest unacked bytes of a source", metrics.lag_seconds.clone());
         metrics.register("shipper_component_state", "1 for the state that a component is in, 0 for the others", metrics.states.clone());
+        metrics.register(
+            "shipper_certificate_days",
+            "Until the first certificate that a component needs ends; negative when it has ended",
+            metrics.certificate_days.clone(),
+        );
         metrics.register(
             "shipper_checkpoint_age_seconds",
             "Since the checkpoint was last saved, which is done when something moved; NaN before the first save",
@@ -146,6 +153,7 @@ impl Metrics {
         }
         self.progress.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.states.clear();
+        self.certificate_days.clear();
         self.lag.clear();
         self.lag_seconds.clear();
     }
@@ -201,6 +209,10 @@ impl Metrics {
                 let at = labels([("component", &component), ("state", word)]);
                 self.states.get_or_create_owned(&at).set(i64::from(word == state.word()));
             }
+        }
+        for (component, ends) in self.board.certificates() {
+            let days = (ends as f64 - now as f64) / 86_400e9;
+            self.certificate_days.get_or_create_owned(&labels([("component", &component)])).set((days * 100.0).round() / 100.0);
         }
         self.checkpoint_age.set(self.saved_at().map_or(f64::NAN, |at| now.saturating_sub(at) as f64 / 1e9));
     }
@@ -370,6 +382,7 @@ mod tests {
         let metrics = Metrics::new(&board);
         board.enter("sinks.out").set(State::Ready);
         let second = 1_000_000_000;
+        board.enter("sinks.tls").certificate_ends(10 * second + 129_600 * second, 10 * second);
         metrics.source("alerts").progress.unacked(12, Some(5 * second), false, second);
         metrics.refresh(10 * second, 2 * second);
         assert!(metrics.text().contains("\nshipper_checkpoint_age_seconds NaN\n"), "never saved is no age");
@@ -382,6 +395,7 @@ mod tests {
             "shipper_lag_seconds{source=\"alerts\"} 5.0\n",
             "shipper_component_state{component=\"sinks.out\",state=\"ready\"} 1\n",
             "shipper_component_state{component=\"sinks.out\",state=\"holding\"} 0\n",
+            "shipper_certificate_days{component=\"sinks.tls\"} 1.5\n",
             "shipper_checkpoint_age_seconds 3.0\n",
         ] {
             assert!(text.contains(line), "{line} is not in\n{text}");

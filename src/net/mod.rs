@@ -4,3 +4,4 @@
 //! what went wrong in an operator's words.
 
 pub mod kafka;
+pub mod tls;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::fates::Failure;
-use crate::{batch::Message, metrics::State, ring::Signal};
+use crate::{batch::Message, clock::Nanos, metrics::State, ring::Signal};
 
 /// Names one message in flight; chosen by the sender, given back with the answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,6 +55,11 @@ pub trait Producer {
     fn renew(&mut self) -> Result<(), String>;
     /// True if a file that the last [`renew`](Self::renew) read has changed since.
     fn is_stale(&mut self) -> bool;
+    /// When the first certificate that the last [`renew`](Self::renew) read ends, wall time;
+    /// `None` where there is none.
+    fn certificate_ends(&self) -> Option<Nanos> {
+        None
+    }
     /// Messages taken and not yet answered.
     fn in_flight(&self) -> usize;
     /// Gives up what is in flight: none of it is answered any more, none of it is sent but what

@@ -33,8 +33,9 @@ use super::{
 };
 use crate::{
     batch::Message,
-    clock::{Clock, SystemClock},
+    clock::{Clock, Nanos, SystemClock},
     metrics::State,
+    net::tls,
     ring::Signal,
 };
 
@@ -55,6 +56,8 @@ pub struct Client {
     signal: Arc<Signal>,
     open: Option<Open>,
     stamp: u64,
+    /// When the first certificate in use ends.
+    ends: Option<Nanos>,
     tags: Vec<Tag>,
     failed: Vec<(Tag, Code)>,
     news: Vec<News>,
@@ -175,10 +178,15 @@ impl Client {
             signal: Arc::default(),
             open: None,
             stamp: 0,
+            ends: None,
             tags: Vec::new(),
             failed: Vec::new(),
             news: Vec::new(),
         }
+    }
+
+    fn look(&self, now: Nanos) -> tls::Report {
+        self.connection.tls.as_ref().map(|files| tls::look(&files.read(), now)).unwrap_or_default()
     }
 
     fn start(&self) -> Result<Open, String> {
@@ -358,8 +366,19 @@ impl Producer for Client {
     fn renew(&mut self) -> Result<(), String> {
         self.close();
         self.stamp = self.connection.files_stamp();
+        // Looked at by us first: of a bad certificate librdkafka tells a number at best, and a
+        // broker that closes the connection nothing at all.
+        let certificates = self.look(SystemClock::new().now());
+        self.ends = certificates.ends;
+        if let Some(refusal) = certificates.refusal() {
+            return Err(refusal);
+        }
         self.open = Some(self.start()?);
         Ok(())
+    }
+
+    fn certificate_ends(&self) -> Option<Nanos> {
+        self.ends
     }
 
     fn is_stale(&mut self) -> bool {

@@ -13,7 +13,10 @@ use std::{
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
-use crate::register::{Field, Section, Type, section::nearest};
+use crate::{
+    net::tls::{Files, Pem},
+    register::{Field, Section, Type, section::nearest},
+};
 
 /// Addresses of the brokers.
 pub const BROKERS: Field =
@@ -87,6 +90,21 @@ pub struct Sasl {
     pub mechanism: &'static str,
     pub username: String,
     pub password: PasswordIn,
+}
+
+impl Tls {
+    /// Reads its files, as they are now.
+    pub fn read(&self) -> Files {
+        let pem = |setting, path: &PathBuf| {
+            let bytes = std::fs::read(path).map_err(|error| error.to_string());
+            Pem { setting, path: path.clone(), bytes }
+        };
+        Files {
+            ca: self.ca.as_ref().map(|path| pem("tls.ca", path)),
+            own: self.cert.as_ref().zip(self.key.as_ref()).map(|(cert, key)| (pem("tls.cert", cert), pem("tls.key", key))),
+            password: self.key_password_file.as_deref().map(Secret::from_file),
+        }
+    }
 }
 
 /// Where a password lies.

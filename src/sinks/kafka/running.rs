@@ -24,6 +24,8 @@ use crate::{
     sinks::{Inbox, Sink, SinkError},
 };
 
+/// Between two looks at when our certificate ends.
+const CERTIFICATE_LOOK: Duration = Duration::from_secs(3600);
 /// Messages that are proven together at first.
 const GROUP_MAX: usize = 1024;
 
@@ -279,6 +281,8 @@ impl Running {
     async fn work(mut self, inbox: Arc<Inbox>, on: Rc<dyn Executor>, standing: Standing) -> Result<(), SinkError> {
         let woken = self.port.woken();
         self.restart(on.clock().mono());
+        let mut certificate = None;
+        let mut look_again = 0;
         loop {
             self.answers();
             // One parcel a turn: answers are taken, and others run, between two.
@@ -287,7 +291,15 @@ impl Running {
             if let Some(parcel) = taken {
                 self.window.admit(parcel);
             }
-            let look = self.pump(on.clock().mono());
+            let now = on.clock().mono();
+            let mut look = self.pump(now);
+            if let Some(ends) = self.port.certificate_ends() {
+                if certificate != Some(ends) || now >= look_again {
+                    standing.certificate_ends(ends, on.clock().now());
+                    (certificate, look_again) = (Some(ends), after(now, CERTIFICATE_LOOK));
+                }
+                look = Some(look.unwrap_or(u64::MAX).min(look_again));
+            }
             if let Some(what) = self.broken.take() {
                 return Err(SinkError::Broken { sink: self.name, what });
             }
