@@ -239,16 +239,9 @@ pub fn trouble_in_log(facility: &str, line: &str) -> Option<Trouble> {
 /// The reason on one line of bounded length, without librdkafka's durations, which would make
 /// every repetition look new.
 fn one_line(reason: &str) -> String {
-    let mut text = String::new();
-    for part in reason.split_inclusive(['(', ')']) {
-        let timing = part.starts_with("after ") || part.contains("ms in state") || part.contains("identical error");
-        if timing {
-            continue;
-        }
-        text.push_str(part);
-    }
-    let flat: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect();
-    flat.trim().trim_end_matches(['(', ' ']).to_owned()
+    // It stands at the end: "(after 0ms in state CONNECT, 1 identical error(s) suppressed)".
+    let told = reason.rfind(" (after ").and_then(|at| reason.get(..at)).unwrap_or(reason);
+    told.chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect::<String>().trim().to_owned()
 }
 
 #[cfg(test)]
@@ -327,6 +320,12 @@ mod tests {
                 "sasl_ssl://b:1/bootstrap: Unsupported SASL mechanism: broker's supported mechanisms: PLAIN (after 2ms in state AUTH_HANDSHAKE)",
                 "see sasl.mechanism",
                 true,
+            ),
+            (
+                Code::BrokerTransportFailure,
+                "127.0.0.1:9/bootstrap: Connect to ipv4#127.0.0.1:9 failed: Connection refused (after 0ms in state CONNECT, 1 identical error(s) suppressed)",
+                "(127.0.0.1:9/bootstrap: Connect to ipv4#127.0.0.1:9 failed: Connection refused)",
+                false,
             ),
             (Code::AllBrokersDown, "1/1 brokers are down", "no broker answers", false),
             (Code::Resolve, "b.example:1/bootstrap: Failed to resolve 'b.example:1': Name or service not known", "DNS", false),
