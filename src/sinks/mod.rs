@@ -10,6 +10,7 @@ use std::{fmt, rc::Rc, sync::Arc};
 
 use crate::{
     batch::Batch,
+    clock::Nanos,
     io::{Executor, LocalFuture},
     metrics::Standing,
     register::{Field, Section},
@@ -58,6 +59,14 @@ pub trait Spec: Send + Sync + fmt::Debug {
     /// # Errors
     /// What can never work with these settings on this host.
     fn build(&self, name: &str) -> Result<Box<dyn Sink>, SinkError>;
+    /// Looks at the files that the settings name: what `shipper check --offline` can say. One line
+    /// per finding.
+    ///
+    /// - `now`: wall time.
+    fn check_files(&self, name: &str, now: Nanos) -> Vec<Finding> {
+        let _ = (name, now);
+        Vec::new()
+    }
     /// Asks the other side whether it would take what we send: `shipper check`. May block a few
     /// seconds. One line per finding.
     fn check(&self, name: &str) -> Vec<Finding> {

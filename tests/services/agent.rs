@@ -63,6 +63,13 @@ impl House {
         fs::write(&path, text).unwrap();
         path
     }
+    /// What `shipper check` says, and its exit code.
+    pub fn check(&self, more: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_shipper"));
+        let done = command.args(["check", "--config"]).arg(self.config()).args(more).output().unwrap();
+        let text = [done.stdout, done.stderr].concat();
+        (done.status.code(), String::from_utf8_lossy(&text).into_owned())
+    }
     /// Starts the agent.
     pub fn start(&self) -> Process {
         let mut child = Command::new(env!("CARGO_BIN_EXE_shipper"))

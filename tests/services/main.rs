@@ -8,4 +8,5 @@ mod agent;
 mod broker;
 mod delivery;
 mod refusals;
+mod tls;
 mod topic;

@@ -1,6 +1,9 @@
 //! `kafka`: a file through the whole agent to an embedded broker, beside the bare producer loop.
 
-use std::time::{Duration, Instant};
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
 
 use anyhow::Context;
 use argh::FromArgs;
@@ -12,12 +15,9 @@ use rdkafka::{
     producer::{BaseProducer, BaseRecord, Producer, ProducerContext},
 };
 use shipper::{
-    cli::scratch::{self, Scratch},
+    cli::scratch::Scratch,
     limits,
-    synth::{
-        ALERT_BYTES_MEAN, Mix, Synth,
-        writer::{self, Op},
-    },
+    synth::{ALERT_BYTES_MEAN, Mix, Synth},
 };
 
 use crate::{
@@ -96,16 +96,10 @@ impl Kafka {
         send(&producer, b"first\n")?;
         let mut bare = || Round::of(|| send(&producer, &alerts));
         let scratch = Scratch::make("shipper-bench-kafka")?;
-        let day = writer::dated(scratch.path(), jiff::civil::date(2026, 3, 14), 0);
-        scratch::apply_all(&[
-            Op::MakeDir(day.parent().unwrap_or(scratch.path()).to_owned()),
-            Op::Create(day.clone()),
-            Op::Append { path: day.clone(), bytes: alerts.clone() },
-            Op::Link { from: day, to: scratch.path().join("alerts.json") },
-        ])
-        .context("cannot write the alerts below TMPDIR")?;
+        let part = scratch.path().join("part.json");
+        fs::write(&part, &alerts).context("cannot write the alerts below TMPDIR")?;
         let job = &Job {
-            source: &format!("kind = \"wazuh\"\npath = {:?}\nstart_at = \"beginning\"", scratch.path().join("alerts.json")),
+            part: &part,
             handler: "kind = \"forward\"",
             sink: &format!(
                 "kind = \"kafka\"\nbrokers = [\"embedded\"]\ntopic = \"{TOPIC}\"\nlinger = \"{}ms\"\ncompression = {:?}",

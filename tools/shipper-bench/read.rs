@@ -48,14 +48,8 @@ impl Read {
         };
         let mut lines = || Round::of(&mut count);
         let bytes = file.metadata().with_context(|| format!("cannot read {name}; is it a file?"))?.len();
-        let job = &Job {
-            source: &agent::file_source(&self.file),
-            handler: "kind = \"dfn\"",
-            sink: "kind = \"blackhole\"",
-            cores: self.cores,
-            embedded: None,
-            bytes,
-        };
+        let job =
+            &Job { part: &self.file, handler: "kind = \"dfn\"", sink: "kind = \"blackhole\"", cores: self.cores, embedded: None, bytes };
         let mut runs: Vec<_> =
             agent::engines().into_iter().map(|(name, engine)| (format!("agent, {name}"), move || job.run(engine))).collect();
         let mut ways: Vec<size::Way<'_>> = vec![("pread + memchr (reference)", &mut lines)];

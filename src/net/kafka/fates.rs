@@ -225,10 +225,15 @@ pub fn trouble(code: Code, reason: &str) -> Trouble {
 }
 
 /// What a log line of librdkafka tells that no error does: a broker that closes the connection at the
-/// very first question is restarting, or waits for TLS.
+/// very first question is restarting, or waits for TLS; a certificate that is not even shown.
 pub fn trouble_in_log(facility: &str, line: &str) -> Option<Trouble> {
-    let closed = facility == "FAIL" && line.contains("Disconnected") && line.contains("in state APIVERSION_QUERY");
     let broker = line.split("]: ").nth(1)?.split('/').next()?;
+    if facility == "SSL" && line.contains("not sending any client certificates") {
+        return Some(Trouble::Wrong(
+            "the broker trusts no CA in the chain of our certificate, so the certificate is not sent; see tls.cert: who signed it, and whether the broker trusts that CA".into(),
+        ));
+    }
+    let closed = facility == "FAIL" && line.contains("Disconnected") && line.contains("in state APIVERSION_QUERY");
     closed.then(|| {
         Trouble::Away(format!(
             "broker {broker} closes the connection at once; where its port wants TLS, set tls.ca or give the port of its plain listener in brokers"
@@ -344,6 +349,8 @@ mod tests {
         let line = "[thrd:127.0.0.1:29676/bootstrap]: 127.0.0.1:29676/bootstrap: Disconnected: connection closed by peer: receive 0 after POLLIN (after 1ms in state APIVERSION_QUERY)";
         let told = trouble_in_log("FAIL", line).map(|t| t.state().to_string()).unwrap();
         assert!(told.contains("127.0.0.1:29676") && told.contains("tls.ca"), "{told}");
+        let line = "[thrd:ssl://b:1/bootstrap]: No matching issuer found in server trusted certificate authorities, not sending any client certificates";
+        assert!(matches!(trouble_in_log("SSL", line), Some(Trouble::Wrong(text)) if text.contains("tls.cert")));
         for (facility, line) in [("FAIL", ""), ("FAIL", "x"), ("CONNECT", line)] {
             assert_eq!(trouble_in_log(facility, line), None);
         }

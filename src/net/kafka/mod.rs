@@ -5,6 +5,7 @@
 //!   is no polling timer and no thread of ours that waits for deliveries.
 //! - [`fates`]: what an error means for a message, and what it tells an operator. Pure tables.
 //! - [`settings`]: one vocabulary of settings for sinks and sources.
+//! - [`survey`]: what `shipper check` asks a cluster.
 //! - [`mock`] and [`reader`]: a broker inside the process and a plain reader, for the demo and tests.
 //!
 //! Invariant: `wake` holds the only `unsafe` of the crate; nothing here reads an alert.
@@ -15,4 +16,5 @@ pub mod port;
 pub mod producer;
 pub mod reader;
 pub mod settings;
+pub mod survey;
 mod wake;

@@ -14,7 +14,7 @@ use std::{
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
 use crate::{
-    net::tls::{Files, Pem},
+    net::tls::{self, Files, Pem},
     register::{Field, Section, Type, section::nearest},
 };
 
@@ -372,7 +372,13 @@ impl Connection {
             // Where no CA is given: the usual places of the system's bundle.
             config.set("ssl.ca.location", tls.ca.as_ref().map_or("probe".into(), |p| p.to_string_lossy().into_owned()));
             if let (Some(cert), Some(key)) = (&tls.cert, &tls.key) {
-                config.set("ssl.certificate.location", cert.to_string_lossy()).set("ssl.key.location", key.to_string_lossy());
+                // librdkafka shows intermediates of tls.cert only, and shows nothing if the broker
+                // does not know the last one's issuer.
+                match tls::chain_with_intermediates(&tls.read()) {
+                    Some(pem) => config.set("ssl.certificate.pem", pem),
+                    None => config.set("ssl.certificate.location", cert.to_string_lossy()),
+                };
+                config.set("ssl.key.location", key.to_string_lossy());
             }
             if let Some(path) = &tls.key_password_file {
                 config.set("ssl.key.password", Secret::from_file(path)?.reveal());

@@ -80,14 +80,24 @@ struct Broken {
 }
 
 /// Asks OpenSSL whether the chain holds; without `now` the times of its certificates do not matter.
+///
+/// An intermediate in `tls.ca` whose own issuer is not there is a good anchor too, the second best.
 fn verify(chain: &Chain<'_>, now: Option<i64>) -> Result<Verdict, ErrorStack> {
+    let to_the_root = verify_with(chain, now, X509VerifyFlags::empty())?;
+    if matches!(to_the_root, Verdict::Broken(Broken { code: 2 | 20 | 21, .. }))
+        && let whole @ Verdict::Whole(_) = verify_with(chain, now, X509VerifyFlags::PARTIAL_CHAIN)?
+    {
+        return Ok(whole);
+    }
+    Ok(to_the_root)
+}
+
+fn verify_with(chain: &Chain<'_>, now: Option<i64>, mut flags: X509VerifyFlags) -> Result<Verdict, ErrorStack> {
     let mut store = X509StoreBuilder::new()?;
     for certificate in chain.ca {
         store.add_cert(certificate.clone())?;
     }
     let mut param = X509VerifyParam::new()?;
-    // An intermediate in tls.ca is a good anchor for our own certificate.
-    let mut flags = X509VerifyFlags::PARTIAL_CHAIN;
     match now {
         Some(now) => param.set_time(now),
         None => flags |= X509VerifyFlags::NO_CHECK_TIME,
@@ -106,6 +116,18 @@ fn verify(chain: &Chain<'_>, now: Option<i64>) -> Result<Verdict, ErrorStack> {
         let (code, words, depth) = (context.error().as_raw(), context.error().error_string(), context.error_depth());
         Ok(if whole { Verdict::Whole(so_far) } else { Verdict::Broken(Broken { code, words, depth, of, so_far }) })
     })
+}
+
+/// Certificate and intermediates as PEM, where an intermediate stands in `tls.ca` only.
+pub(super) fn to_be_sent(chain: &Chain<'_>) -> Option<String> {
+    let Ok(Verdict::Whole(all)) = verify(chain, None) else { return None };
+    let sent: Vec<&X509> = all.iter().filter(|c| !same(c.subject_name(), c.issuer_name())).collect();
+    let is_own = |c: &X509| std::iter::once(chain.leaf).chain(chain.rest).any(|own| own.as_ref() == c.as_ref());
+    if sent.iter().all(|c| is_own(c)) {
+        return None;
+    }
+    let pem: Result<Vec<Vec<u8>>, ErrorStack> = sent.iter().map(|c| c.to_pem()).collect();
+    String::from_utf8(pem.ok()?.concat()).ok()
 }
 
 /// Says what an error of OpenSSL's verification means.

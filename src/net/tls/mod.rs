@@ -26,7 +26,7 @@ use openssl::{
 };
 
 use self::{
-    chain::{Chain, look_at_chain},
+    chain::{Chain, look_at_chain, to_be_sent},
     facts::{clean, date, facts, key_digest, kind, may_not_sign, name, nanos, same, seconds},
 };
 use super::kafka::settings::Secret;
@@ -133,6 +133,15 @@ pub fn look(files: &Files, now: Nanos) -> Report {
         }
     }
     report
+}
+
+/// Our certificate with the intermediates that stand in `tls.ca` only, as PEM: the client must show
+/// them, and a client that reads `tls.cert` does not find them. `None`: `tls.cert` is all there is to show.
+pub fn chain_with_intermediates(files: &Files) -> Option<String> {
+    let (pem, (cert, _)) = files.ca.as_ref().zip(files.own.as_ref())?;
+    let (ca, own) = (certificates(pem).ok()?, certificates(cert).ok()?);
+    let (leaf, rest) = own.split_first()?;
+    to_be_sent(&Chain { cert, leaf, rest, pem, ca: &ca, now: 0 })
 }
 
 /// Every certificate of a file; at least one.

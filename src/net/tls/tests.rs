@@ -18,7 +18,7 @@ use openssl::{
     },
 };
 
-use super::{Files, Finding, Pem, Report, look};
+use super::{Files, Finding, Pem, Report, chain_with_intermediates, look};
 use crate::net::kafka::settings::PasswordIn;
 
 const DAY: i64 = 86_400;
@@ -189,6 +189,26 @@ fn an_intermediate_may_stand_in_either_file_and_in_any_order() {
         &["tls.cert /etc/cert.pem", "CN=middle", "not in tls.ca", "append the intermediate"],
     );
     check_refused(&files(middle.pem(), own.pem(), own.key_pem()), &["tls.ca /etc/ca.pem", "holds no root", "add the root"]);
+}
+
+#[test]
+fn intermediates_of_the_ca_file_are_shown_with_the_certificate() {
+    let root = make(&ca("root"), ec(), None);
+    let upper = make(&ca("upper"), ec(), Some(&root));
+    let lower = make(&ca("lower"), ec(), Some(&upper));
+    let own = make(&leaf("cust-1"), ec(), Some(&lower));
+    let elsewhere = make(&ca("elsewhere"), ec(), None);
+    let key = own.key_pem();
+    let all = [root.pem(), lower.pem(), elsewhere.pem(), upper.pem()].concat();
+    let shown = |files: &Files| chain_with_intermediates(files).map(String::into_bytes);
+    let whole = [own.pem(), lower.pem(), upper.pem()].concat();
+    assert_eq!(shown(&files(all.clone(), own.pem(), key.clone())), Some(whole.clone()));
+    assert_eq!(shown(&files([root.pem(), upper.pem()].concat(), [own.pem(), lower.pem()].concat(), key.clone())), Some(whole.clone()));
+    assert_eq!(shown(&files(root.pem(), whole, key.clone())), None, "tls.cert has all");
+    assert_eq!(shown(&files(elsewhere.pem(), own.pem(), key.clone())), None, "no chain");
+    check_good(&files(all, own.pem(), key.clone()), &["CN=lower", "CN=upper", "CN=root\\\" (tls.ca"]);
+    // Its own issuer is not there, and need not be.
+    check_good(&files([elsewhere.pem(), lower.pem()].concat(), own.pem(), key), &["signed by \\\"O=shipper test, CN=lower\\\" (tls.ca"]);
 }
 
 #[test]

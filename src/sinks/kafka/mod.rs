@@ -2,14 +2,16 @@
 //!
 //! - [`window`]: which messages are open. Pure.
 //! - [`running`]: order, fates and standing, above the port `net::kafka::port::Producer`.
+//! - [`check`]: what `shipper check` tells of one.
 //! - [`sim`]: a simulated cluster behind the same port.
 //!
 //! Invariant: nothing here names librdkafka; no message is answered twice or forgotten.
 
 use std::time::Duration;
 
-use super::{Kind, Sink, SinkError, Spec, Thread};
+use super::{Finding, Kind, Sink, SinkError, Spec, Thread};
 use crate::{
+    clock::Nanos,
     limits,
     net::kafka::{
         producer::Client,
@@ -18,6 +20,7 @@ use crate::{
     register::{Field, Section, Type},
 };
 
+mod check;
 mod running;
 pub mod sim;
 #[cfg(test)]
@@ -25,6 +28,9 @@ mod tests;
 mod window;
 
 pub use running::Running;
+
+/// Bytes of a message that the client takes, unless the options say otherwise.
+const MESSAGE_BYTES_MAX: u64 = 1_000_000;
 
 /// The kind.
 pub struct Kafka;
@@ -145,6 +151,12 @@ impl Settings {
         settings
     }
 
+    /// Bytes of a message that the client takes.
+    fn message_bytes_max(&self) -> u64 {
+        let option = self.connection.options.iter().rev().find(|(name, _)| name == "message.max.bytes");
+        option.and_then(|(_, value)| value.parse().ok()).unwrap_or(MESSAGE_BYTES_MAX)
+    }
+
     /// librdkafka's properties that follow from these settings.
     pub fn properties(&self) -> Vec<(&'static str, String)> {
         let timeout = self.request_timeout.as_millis().to_string();
@@ -160,7 +172,7 @@ impl Settings {
             ("socket.keepalive.enable", "true".into()),
             ("reconnect.backoff.max.ms", "2000".into()),
             ("topic.metadata.propagation.max.ms", "2000".into()),
-            ("message.max.bytes", "1000000".into()),
+            ("message.max.bytes", MESSAGE_BYTES_MAX.to_string()),
             ("queue.buffering.max.kbytes", (self.queue_bytes >> 10).to_string()),
             ("queue.buffering.max.messages", "1000000".into()),
             ("batch.size", self.batch_bytes.to_string()),
@@ -176,5 +188,11 @@ impl Spec for Settings {
     fn build(&self, name: &str) -> Result<Box<dyn Sink>, SinkError> {
         let client = Client::new(self.connection.clone(), &self.topic, self.properties());
         Ok(Box::new(Running::with_port(name, self, Box::new(client))))
+    }
+    fn check_files(&self, _: &str, now: Nanos) -> Vec<Finding> {
+        check::files(self, now)
+    }
+    fn check(&self, _: &str) -> Vec<Finding> {
+        check::cluster(self)
     }
 }
