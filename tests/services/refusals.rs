@@ -94,7 +94,15 @@ fn a_ca_that_did_not_sign_the_broker_is_held_until_the_file_is_right() {
 #[test]
 fn a_certificate_that_the_broker_does_not_know_is_held() {
     let Some(brokers) = given("KAFKA_TLS_BROKERS") else { return };
-    let house = House::new(&mtls(&brokers, "any", "stranger"));
+    let files = tempfile::tempdir().unwrap();
+    // Our own files fit each other: only the broker can tell that it does not know this signer.
+    let ca = files.path().join("ca.pem");
+    fs::write(&ca, [fs::read(certificate("ca.pem")).unwrap(), fs::read(certificate("stranger.pem")).unwrap()].concat()).unwrap();
+    let house = House::new(&format!(
+        "brokers = [\"{brokers}\"]\ntopic = \"any\"\ntls.ca = {ca:?}\ntls.cert = {:?}\ntls.key = {:?}",
+        certificate("stranger.pem"),
+        certificate("stranger.key")
+    ));
     held(&house, &["does not", "tls.cert"]).kill();
 }
 
