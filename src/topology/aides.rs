@@ -34,13 +34,13 @@ pub struct Errand {
     pub reply: Box<dyn FnOnce(Ready) + Send>,
 }
 
-/// One shard as a helper.
+/// One shard as an aide.
 struct Aide {
     errands: Arc<Mailbox<Box<Errand>>>,
     all_done: Signal,
 }
 
-/// The shards of one agent, as helpers. Clones are the same.
+/// The shards of one agent, as aides of each other. Clones are the same.
 #[derive(Clone)]
 pub struct Aides {
     shards: Arc<[Aide]>,
