@@ -172,8 +172,10 @@ impl Running {
     /// Sends what may be sent now. Returns when to look again without being woken.
     fn pump(&mut self, now: u64) -> Option<u64> {
         if let Some(why) = self.renew.take() {
-            tracing::warn!(sink = self.name, why, "a new Kafka producer sends again what is unanswered");
+            tracing::warn!(sink = self.name, %why, "a new Kafka producer sends again what is unanswered");
             self.restart(now);
+            // One that fails at once, each time, must not be made anew without a pause.
+            self.stop.get_or_insert(Stop { state: State::Retrying(why), until: Some(after(now, self.retry)) });
         }
         if let Some(stop) = &mut self.stop {
             if self.window.sent() > 0 {

@@ -71,6 +71,8 @@ struct Broker {
     weather: Weather,
     /// Raised by each change of the weather.
     changes: u64,
+    /// Producers that were started, renewed ones included.
+    started: u64,
     chance: Chance,
     partitions: Vec<Vec<Accepted>>,
     signals: Vec<Arc<Signal>>,
@@ -105,6 +107,7 @@ impl Cluster {
         Self(Arc::new(Mutex::new(Broker {
             weather: Weather::default(),
             changes: 0,
+            started: 0,
             chance: Chance::new(seed),
             partitions: vec![Vec::new(); partitions.max(1)],
             signals: Vec::new(),
@@ -124,6 +127,10 @@ impl Cluster {
     /// How many messages each partition holds.
     pub fn ends(&self) -> Vec<usize> {
         self.lock().partitions.iter().map(Vec::len).collect()
+    }
+    /// How many producers were started, renewed ones included.
+    pub fn started(&self) -> u64 {
+        self.lock().started
     }
     /// A producer of its topic.
     pub fn producer(&self, on: Rc<dyn Executor>) -> Simulated {
@@ -279,10 +286,11 @@ impl Producer for Simulated {
 
     fn renew(&mut self) -> Result<(), String> {
         self.purge();
-        let broker = self.cluster.lock();
+        let mut broker = self.cluster.lock();
         if let Some(what) = &broker.weather.files {
             return Err(what.clone());
         }
+        broker.started += 1;
         lock(&self.line).answers.push_back(Answer::Stands(broker.stands()));
         self.open = true;
         self.signal.raise();

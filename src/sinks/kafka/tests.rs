@@ -203,3 +203,16 @@ fn an_outage_is_shown_and_ends() {
     bench.run_for(Duration::from_secs(1));
     assert_eq!(bench.standing.get(), State::Ready);
 }
+
+#[test]
+fn a_producer_that_fails_at_once_is_made_anew_once_a_second() {
+    let bench = Bench::new(1, |w| w.fatal = 1000);
+    bench.push(batch(0, 10, None, numbered(0)));
+    bench.run_for(Duration::from_secs(20));
+    let started = bench.cluster.started();
+    assert!((15..=22).contains(&started), "{started} producers in twenty seconds");
+    assert!(matches!(bench.standing.get(), State::Retrying(_)), "{}", bench.standing.get());
+    bench.cluster.change(|w| w.fatal = 0);
+    bench.finish();
+    assert_eq!(bench.payloads(), (0..10).map(numbered(0)).collect::<Vec<_>>());
+}
