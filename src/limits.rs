@@ -80,15 +80,8 @@ pub const COLD_BLOCKS_AHEAD: usize = 16;
 /// Bytes that a `uring` executor pins for cold reads, three times over (once for each of its
 /// rings): room for all blocks ahead.
 pub const COLD_PINNED_BYTES: usize = COLD_BLOCKS_AHEAD * SLAB_BYTES;
-/// Bytes that any other `uring` executor pins, three times over: the least that glommio takes.
-pub const PINNED_BYTES_MIN: usize = 64 << 10;
-/// Milliseconds after which a busy `uring` executor looks at its ring, its timers and the wakes from
-/// other threads again. glommio's own 100 would delay an ack by as much while a shard parses.
+/// Milliseconds that a `uring` shard waits for a block of a cold file before others have a turn.
 pub const TURN_MS: u64 = 1;
-/// Milliseconds that a busy `uring` executor can oversleep (`io/uring/beat.rs`).
-pub const BEAT_MS_MIN: u64 = 100;
-/// Milliseconds that an idle one can; no tick of an idle agent is faster.
-pub const BEAT_MS_MAX: u64 = 1000;
 /// Parcels on their way to a sink that is not required; the oldest goes first, counted. Such a sink
 /// takes them out at once, so this is for the moments in which its thread is busy.
 pub const OPTIONAL_INBOX_PARCELS: usize = 1024;

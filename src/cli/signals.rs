@@ -34,15 +34,8 @@ impl Asked {
     pub fn listen(watcher: &Watcher, clock: SystemClock, beside: Beside) -> anyhow::Result<Arc<Self>> {
         let asked = Arc::new(Self::default());
         let (tells, main) = (asked.clone(), std::thread::current());
-        let setup = io::Setup {
-            name: "signals".into(),
-            core: None,
-            network: true,
-            slabs: io::SlabPool::new(1),
-            watcher: watcher.clone(),
-            clock,
-            cold: false,
-        };
+        let setup =
+            io::Setup { name: "signals".into(), core: None, network: true, slabs: io::SlabPool::new(1), watcher: watcher.clone(), clock };
         let (catching, caught) = std::sync::mpsc::channel();
         let body = move |io: Rc<dyn Io>| -> LocalFuture<'static, ()> {
             Box::pin(async move {

@@ -4,8 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "this is where the real file system is")]
 
 use std::{
-    fs,
-    io::{self, IoSliceMut},
+    fs, io,
     num::NonZeroU64,
     os::fd::{AsFd, AsRawFd, OwnedFd},
     path::{Path, PathBuf},
@@ -14,7 +13,7 @@ use std::{
 use rustix::{
     buffer::spare_capacity,
     fs::{Advice, AtFlags, CWD, FileType, Mode, OFlags, StatxFlags, StatxTimestamp, makedev},
-    io::{Errno, ReadWriteFlags},
+    io::Errno,
 };
 
 use super::Stat;
@@ -125,27 +124,6 @@ pub(super) fn read_at(fd: impl AsFd, offset: u64, len: usize, bytes: &mut Vec<u8
     Ok(count)
 }
 
-/// Reads as [`read_at`], but only what is in the page cache already.
-///
-/// # Errors
-/// `WouldBlock` if the first byte is not; `Unsupported` where the file system cannot tell.
-pub(super) fn read_cached(fd: impl AsFd, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<usize> {
-    let before = bytes.len();
-    // This call wants a buffer that is filled already, so zero no more than can be read: a tail
-    // asks for a whole slab and gets one line.
-    let there = if len <= TAIL_BYTES {
-        len
-    } else {
-        usize::try_from(stat_of(&fd)?.size.saturating_sub(offset)).unwrap_or(usize::MAX).max(TAIL_BYTES)
-    };
-    bytes.resize(before + len.min(there), 0);
-    let read = rustix::io::retry_on_intr(|| {
-        rustix::io::preadv2(&fd, &mut [IoSliceMut::new(&mut bytes[before..])], offset, ReadWriteFlags::NOWAIT)
-    });
-    bytes.truncate(before + read.unwrap_or(0));
-    Ok(read?)
-}
-
 /// Reads as [`read_at`], and drops from the page cache what was read.
 pub(super) fn read_behind(fd: impl AsFd, offset: u64, len: usize, bytes: &mut Vec<u8>) -> io::Result<usize> {
     let count = read_at(&fd, offset, len, bytes)?;
@@ -160,6 +138,3 @@ pub(super) fn drop_behind(fd: impl AsFd, offset: u64, count: usize) {
         let _ = rustix::fs::fadvise(&fd, offset, Some(len), Advice::DontNeed);
     }
 }
-
-/// Bytes that are zeroed without asking how many there are to read.
-const TAIL_BYTES: usize = 4 * 4096;

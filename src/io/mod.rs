@@ -1,7 +1,7 @@
 //! Engines: how a shard runs tasks and reads files.
 //!
 //! Three engines of equal rank implement [`Io`]: `uring` (glommio, the only module that names it),
-//! `pread` (tokio's current-thread executor), `sim` (the simulated machine). A shard waits only
+//! `pread` (threads that wait for the disk), `sim` (the simulated machine). A shard waits only
 //! for wakers and timers, never for a descriptor, so one shard body runs on all three.
 //!
 //! [`Disk`] is the other side: the few blocking calls of the thread that writes and fsyncs.
@@ -23,6 +23,7 @@ mod ahead;
 pub mod disk;
 mod facts;
 mod host;
+mod local;
 mod pread;
 pub mod probe;
 pub mod sim;

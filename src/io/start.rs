@@ -9,16 +9,16 @@ use std::{
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use super::{Io, LocalFuture, SlabPool, Watcher, pread, uring};
+use super::{Io, LocalFuture, SlabPool, Watcher, local, pread::Pread, uring::Uring};
 use crate::clock::SystemClock;
 
 /// How a thread runs tasks and reads files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Engine {
-    /// glommio's executor on io_uring. Ask [`choose`](super::choose) first whether it can start:
+    /// Cold reads by glommio on io_uring. Ask [`choose`](super::choose) first whether it can start:
     /// a refused io_uring is not an error of glommio's, it is a panic.
     Uring,
-    /// tokio's executor for one thread, and pread(2).
+    /// Cold reads by pread(2) on a thread that waits for the disk.
     Pread,
 }
 
@@ -38,14 +38,11 @@ pub struct Setup {
     pub name: String,
     /// The core that the thread stays on; `None` leaves it to the kernel.
     pub core: Option<usize>,
-    /// True for the edge: tasks may use tokio's sockets. Only the `pread` engine has them, so such
-    /// a thread runs on it whatever engine is asked for.
+    /// True for the edge: tasks may use tokio's sockets.
     pub network: bool,
     pub slabs: SlabPool,
     pub watcher: Watcher,
     pub clock: SystemClock,
-    /// True if files are read cold on this thread: the `uring` engine then keeps room for it.
-    pub cold: bool,
 }
 
 /// A started thread.
@@ -86,10 +83,11 @@ pub fn spawn<T: Send + 'static>(
     let (started, starts) = mpsc::channel();
     let thread = thread::Builder::new().name(name).spawn(move || {
         let begun = || started.send(Ok(())).unwrap_or(());
-        let ran = pin(setup.core).and_then(|()| match engine {
-            Engine::Uring if !setup.network => uring::run(setup, begun, body),
-            _ => pread::run(setup, begun, body),
-        });
+        let cold: Rc<dyn local::Engine> = match engine {
+            Engine::Uring => Rc::new(Uring::default()),
+            Engine::Pread => Rc::new(Pread::default()),
+        };
+        let ran = pin(setup.core).and_then(|()| local::run(setup, cold, begun, body));
         match ran {
             Ok(outcome) => Some(outcome),
             Err(e) => {

@@ -2,7 +2,7 @@
 //!
 //! What crosses is a whole slab or batch, never a record. A [`Ring`] is a queue without a waker;
 //! a [`Signal`] is a waker without a queue; [`Mailbox`] is both. Foreign threads wake a shard only
-//! through an `AtomicWaker`: a cloned `Waker` woken in a loop overflows glommio's task counter.
+//! through an `AtomicWaker`: many wakes before the task has looked are one.
 //!
 //! Invariant: whoever pushes, signals after the push; whoever waits, registers before it looks
 //! again.

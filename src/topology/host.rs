@@ -70,7 +70,6 @@ impl Host for Threads {
             slabs: SlabPool::new(slabs),
             watcher: self.watcher.clone(),
             clock: self.clock,
-            cold: true,
         };
         // A thread that may block on a disk is not asked.
         let beat = self.pulse.as_ref().filter(|_| !matches!(place, Place::Own(_))).map(|pulse| pulse.enter(setup.name.clone()));

@@ -272,7 +272,6 @@ fn a_backlog_that_nobody_wants_leaves_its_shard_turns_for_others() {
             slabs: shipper::io::SlabPool::new(4),
             watcher: Watcher::new().unwrap(),
             clock: SystemClock::new(),
-            cold: true,
         };
         let running = shipper::io::spawn(engine, setup, move |io| {
             Box::pin(async move {

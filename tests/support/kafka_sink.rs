@@ -68,7 +68,7 @@ impl Driven {
         let standing = Board::default().enter("sinks.test");
         let (mail, stands) = (inbox.clone(), standing.clone());
         let (clock, watcher) = (SystemClock::new(), Watcher::new().unwrap());
-        let setup = Setup { name: "sink".into(), core: None, network: false, slabs: SlabPool::new(4), watcher, clock, cold: false };
+        let setup = Setup { name: "sink".into(), core: None, network: false, slabs: SlabPool::new(4), watcher, clock };
         let thread = spawn(Engine::Pread, setup, move |io| {
             Box::pin(async move { sink.build("test").unwrap().run(mail, io, stands).await.unwrap() })
         })

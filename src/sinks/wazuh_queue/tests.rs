@@ -61,7 +61,6 @@ impl Bench {
             slabs: SlabPool::new(1),
             watcher: Watcher::new().unwrap(),
             clock: SystemClock::new(),
-            cold: false,
         };
         let body = move |io: Rc<dyn crate::io::Io>| -> LocalFuture<'static, ()> {
             Box::pin(async move { spec.build("q").unwrap().run(to, io, standing).await.unwrap() })

@@ -1,13 +1,16 @@
-//! Cold reading by a thread of its own: O_DIRECT in blocks of 1 MiB, as `dd` does.
+//! The `pread` engine, which runs everywhere: cold reading by a thread of its own, O_DIRECT in blocks
+//! of 1 MiB, as `dd` does, so that the disk is waited for elsewhere.
 //!
 //! The other way, buffered reads with the pages dropped behind them (`posix_fadvise`), copies every
 //! byte once more and drops pages that the writer may still want. So that is only what is left
 //! where a file system refuses O_DIRECT. The two were not measured against each other.
 
 use std::{
+    cell::OnceCell,
     io,
     ops::{Deref, Range},
     os::fd::OwnedFd,
+    rc::Rc,
     sync::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Sender},
@@ -15,10 +18,12 @@ use std::{
     thread,
 };
 
+use super::{
+    LocalFuture,
+    ahead::{Block, Blocks},
+    host, local,
+};
 use crate::{
-    io::LocalFuture,
-    io::ahead::{Block, Blocks},
-    io::host,
     limits,
     ring::{Ring, Signal},
 };
@@ -26,9 +31,42 @@ use crate::{
 /// Buffers of direct reads begin at a multiple of this; no device asks for more.
 const ALIGNMENT: usize = 4096;
 
+/// One block being used up, one read, one waiting.
+const DEPTH: usize = 3;
+
+/// The engine on one thread.
+#[derive(Default)]
+pub(super) struct Pread {
+    /// Started by the first cold read.
+    reader: OnceCell<Reader>,
+}
+
+impl local::Engine for Pread {
+    fn name(&self) -> &'static str {
+        "pread"
+    }
+
+    fn blocks(&self) -> (usize, usize) {
+        (limits::COLD_BLOCK_BYTES, DEPTH)
+    }
+
+    fn open(self: Rc<Self>, fd: &Rc<OwnedFd>) -> io::Result<Box<dyn Blocks>> {
+        let direct = Arc::new(host::reopen_direct(&**fd)?);
+        let reader = match self.reader.get() {
+            Some(reader) => reader,
+            None => {
+                let started = Reader::start()
+                    .inspect_err(|e| tracing::warn!("cannot start the thread for cold reads: {e}; they go through the page cache"))?;
+                self.reader.get_or_init(|| started)
+            }
+        };
+        Ok(Box::new(Cold { fd: direct, reader: reader.clone() }))
+    }
+}
+
 /// The thread that reads for one executor. It ends when this and all its files are gone.
 #[derive(Clone)]
-pub(super) struct Reader {
+struct Reader {
     orders: Sender<Order>,
 }
 
@@ -71,7 +109,7 @@ impl Reader {
     ///
     /// # Errors
     /// As pthread_create(3).
-    pub(super) fn start() -> io::Result<Self> {
+    fn start() -> io::Result<Self> {
         let (orders, taken) = mpsc::channel::<Order>();
         let spare = Arc::new(Ring::new(limits::COLD_BLOCKS_AHEAD));
         thread::Builder::new().name("cold".into()).spawn(move || {
@@ -99,10 +137,10 @@ fn read(order: &Order, spare: &Arc<Ring<Vec<u8>>>) -> io::Result<Aligned> {
 }
 
 /// One file, read cold.
-pub(super) struct Cold {
+struct Cold {
     /// Opened anew with O_DIRECT, since the flag belongs to the open file.
-    pub(super) fd: Arc<OwnedFd>,
-    pub(super) reader: Reader,
+    fd: Arc<OwnedFd>,
+    reader: Reader,
 }
 
 impl Blocks for Cold {

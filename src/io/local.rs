@@ -1,10 +1,10 @@
-//! The `pread` engine: tokio's executor for one thread, files read by pread(2).
+//! What both engines share: one thread's tasks on tokio's executor, and the hot end of files.
 //!
-//! It runs everywhere, wakes faster than the ring does, and on the hot end costs the same: the
-//! bytes are in the page cache. The read is made on the shard's own thread, since handing it to
-//! another would cost more than it takes.
+//! It wakes with a third of the system calls that glommio's executor needs. The hot end is in the
+//! page cache, where a ring costs more than it saves: it is read by pread(2) on the shard's own
+//! thread, since handing it to another would cost more than it takes.
 //!
-//! Cold reads go through [`cold`], so that the disk is waited for elsewhere.
+//! The engines differ in how they read past the page cache ([`Engine`]).
 //!
 //! Nothing here waits for a descriptor but tokio's own sockets, and those only on the edge.
 
@@ -26,7 +26,7 @@ use tokio::{runtime::Builder, task::LocalSet};
 
 use super::{
     Executor, File, Io, LocalFuture, Setup, Slab, SlabPool, Stat, Subscription, Watch, Watcher,
-    ahead::{Ahead, Budget},
+    ahead::{Ahead, Blocks, Budget},
     host, watch,
 };
 use crate::{
@@ -35,10 +35,28 @@ use crate::{
     ring::Signal,
 };
 
-mod cold;
+/// How an engine reads cold on one thread.
+pub(super) trait Engine {
+    /// `uring` or `pread`.
+    fn name(&self) -> &'static str;
+    /// Bytes of a block, and how many of one file are in flight.
+    fn blocks(&self) -> (usize, usize);
+    /// How this file is read past the page cache.
+    ///
+    /// # Errors
+    /// It cannot be: it is then read through the cache.
+    fn open(self: Rc<Self>, fd: &Rc<OwnedFd>) -> io::Result<Box<dyn Blocks>>;
+    /// Waits for what the kernel still does with our memory.
+    fn end(&self) {}
+}
 
 /// Runs `body` on this thread until its future ends. Calls `begun` once the executor is there.
-pub(super) fn run<T>(setup: Setup, begun: impl FnOnce(), body: impl FnOnce(Rc<dyn Io>) -> LocalFuture<'static, T>) -> io::Result<T> {
+pub(super) fn run<T>(
+    setup: Setup,
+    cold: Rc<dyn Engine>,
+    begun: impl FnOnce(),
+    body: impl FnOnce(Rc<dyn Io>) -> LocalFuture<'static, T>,
+) -> io::Result<T> {
     let mut builder = Builder::new_current_thread();
     builder.enable_time();
     if setup.network {
@@ -47,12 +65,12 @@ pub(super) fn run<T>(setup: Setup, begun: impl FnOnce(), body: impl FnOnce(Rc<dy
     let runtime = builder.build()?;
     let tasks = LocalSet::new();
     let broken = Arc::new(Signal::default());
-    let engine: Rc<dyn Io> = Rc::new(Pread {
+    let engine: Rc<dyn Io> = Rc::new(Local {
         clock: setup.clock,
         slabs: setup.slabs,
         watcher: setup.watcher,
         broken: broken.clone(),
-        cold: Rc::default(),
+        cold: cold.clone(),
         budget: Budget::new(limits::COLD_BLOCKS_AHEAD),
     });
     begun();
@@ -64,20 +82,18 @@ pub(super) fn run<T>(setup: Setup, begun: impl FnOnce(), body: impl FnOnce(Rc<dy
             () = broken.wait() => panic!("a task of this thread panicked, see above"),
         }
     }));
+    drop(tasks);
+    cold.end();
     Ok(outcome)
 }
 
-/// One block being used up, one read, one waiting.
-const COLD_DEPTH: usize = 3;
-
-struct Pread {
+struct Local {
     clock: SystemClock,
     slabs: SlabPool,
     watcher: Watcher,
     /// Raised by a task that panics: tokio would swallow it, and the thread would go on without.
     broken: Arc<Signal>,
-    /// Started by the first cold read.
-    cold: Rc<OnceCell<Option<cold::Reader>>>,
+    cold: Rc<dyn Engine>,
     budget: Budget,
 }
 
@@ -91,7 +107,7 @@ impl Drop for Alarm {
     }
 }
 
-impl Executor for Pread {
+impl Executor for Local {
     fn clock(&self) -> &dyn Clock {
         &self.clock
     }
@@ -115,14 +131,15 @@ impl Executor for Pread {
     }
 }
 
-impl Io for Pread {
+impl Io for Local {
     fn open(&self, path: &Path) -> io::Result<Rc<dyn File>> {
+        let (block, depth) = self.cold.blocks();
         Ok(Rc::new(Open {
-            fd: host::open(path)?,
-            reader: self.cold.clone(),
+            fd: Rc::new(host::open(path)?),
+            engine: self.cold.clone(),
             cold: OnceCell::new(),
             refused: Cell::new(false),
-            ahead: Ahead::new(limits::COLD_BLOCK_BYTES, COLD_DEPTH, self.budget.clone()),
+            ahead: Ahead::new(block, depth, self.budget.clone()),
         }))
     }
 
@@ -143,7 +160,7 @@ impl Io for Pread {
     }
 
     fn engine(&self) -> &'static str {
-        "pread"
+        self.cold.name()
     }
 
     fn boot(&self) -> String {
@@ -152,26 +169,22 @@ impl Io for Pread {
 }
 
 struct Open {
-    fd: OwnedFd,
-    reader: Rc<OnceCell<Option<cold::Reader>>>,
+    fd: Rc<OwnedFd>,
+    engine: Rc<dyn Engine>,
     /// `None` where the file cannot be read past the page cache.
-    cold: OnceCell<Option<cold::Cold>>,
+    cold: OnceCell<Option<Box<dyn Blocks>>>,
     refused: Cell<bool>,
     ahead: Ahead,
 }
 
 impl Open {
     /// How the file is read cold, if it can be.
-    fn cold(&self) -> Option<&cold::Cold> {
-        let cold = self.cold.get_or_init(|| {
-            let reader = self.reader.get_or_init(|| {
-                cold::Reader::start()
-                    .inspect_err(|e| tracing::warn!("cannot start the thread for cold reads: {e}; they go through the page cache"))
-                    .ok()
-            });
-            Some(cold::Cold { fd: Arc::new(host::reopen_direct(&self.fd).ok()?), reader: reader.clone()? })
-        });
-        cold.as_ref().filter(|_| !self.refused.get())
+    fn cold(&self) -> Option<&dyn Blocks> {
+        let open = || {
+            let opened = self.engine.clone().open(&self.fd);
+            opened.inspect_err(|e| tracing::debug!("cold reads go through the page cache: {e}")).ok()
+        };
+        self.cold.get_or_init(open).as_deref().filter(|_| !self.refused.get())
     }
 }
 
@@ -179,7 +192,7 @@ impl File for Open {
     fn read_at(&self, offset: u64, len: usize, cold: bool, mut slab: Slab) -> LocalFuture<'_, (Slab, io::Result<usize>)> {
         if !cold {
             self.ahead.clear();
-            let read = host::read_at(&self.fd, offset, len, &mut slab.bytes);
+            let read = host::read_at(&*self.fd, offset, len, &mut slab.bytes);
             return Box::pin(ready((slab, read)));
         }
         Box::pin(async move {
@@ -193,13 +206,13 @@ impl File for Open {
                 }
                 slab.bytes.truncate(before);
             }
-            let read = host::read_behind(&self.fd, offset, len, &mut slab.bytes);
+            let read = host::read_behind(&*self.fd, offset, len, &mut slab.bytes);
             (slab, read)
         })
     }
 
     fn stat(&self) -> io::Result<Stat> {
-        host::stat_of(&self.fd)
+        host::stat_of(&*self.fd)
     }
 }
 
