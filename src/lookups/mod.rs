@@ -12,15 +12,15 @@
 
 use std::{fmt, rc::Rc, sync::Arc};
 
-pub use crate::{
-    parcel::{Acks, Child, Home, Inbox, Parcel},
-    register::{Finding, Level},
-};
 use crate::{
     clock::Nanos,
     io::{Executor, LocalFuture},
     metrics::Standing,
     register::{Field, Section},
+};
+pub use crate::{
+    parcel::{Acks, Child, Home, Inbox, Parcel},
+    register::{Finding, Level},
 };
 
 crate::register! { Kind: }
@@ -127,6 +127,7 @@ impl Emit {
             stream: batch.stream,
             seq: batch.seq,
             parent: number,
+            branch: parent.branch,
             output,
             key: key.map(<[u8]>::to_vec),
             origin: parent.origin().to_vec(),
