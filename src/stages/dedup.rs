@@ -44,7 +44,7 @@ static FIELDS: &[Field] = &[
         "members",
         Type::Texts,
         "[\"id\"]",
-        "With by = \"members\": members of the JSON payload, inner ones with dots; all of them together.",
+        "Members of the JSON payload that a message is known by, inner ones with dots; all of them together.",
     ),
     Field::new("window", Type::Span, "\"30m\"", "How long a message is remembered, from when it was first seen."),
     Field::new(
