@@ -121,6 +121,9 @@ pub struct Setup {
     pub aides: Option<(Aides, usize, usize)>,
 }
 
+/// Parcels in order, each with the taker's slot and inbox.
+type Backlog = VecDeque<(u8, Arc<Inbox>, Parcel)>;
+
 /// The home of one source.
 pub struct SourceHome {
     pub(super) on: Rc<dyn Executor>,
@@ -139,7 +142,7 @@ pub struct SourceHome {
     /// When the stages are looked at next without that, monotonic nanoseconds.
     pub(super) looks_at: Cell<Option<u64>>,
     /// Parcels that an inbox had no room for.
-    backlog: Rc<RefCell<VecDeque<(u8, Arc<Inbox>, Parcel)>>>,
+    backlog: Rc<RefCell<Backlog>>,
     /// Bytes that the source said it is behind.
     pub(super) behind: Cell<u64>,
     /// Raised when credits came back.
