@@ -42,25 +42,39 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
         }
     };
     println!(
-        "config {} is right: {} sources, {} handlers, {} sinks",
+        "config {} is right: {} sources, {} handlers, {}{} sinks",
         path.display(),
         plan.sources.len(),
         plan.handlers.len(),
+        between(&plan),
         plan.sinks.len()
     );
     let now = SystemClock::new().now();
     let mut worst = Level::Good;
     for sink in &plan.sinks {
-        let files = told(&sink.name, sink.spec.check_files(&sink.name, now));
+        let files = told("sinks", &sink.name, sink.spec.check_files(&sink.name, now));
         // What the files rule out need not be asked.
-        let asked = if args.offline || files == Level::Bad { Level::Good } else { told(&sink.name, sink.spec.check(&sink.name)) };
+        let skips = args.offline || files == Level::Bad;
+        let asked = if skips { Level::Good } else { told("sinks", &sink.name, sink.spec.check(&sink.name)) };
+        worst = worst.max(files).max(asked);
+    }
+    for lookup in &plan.lookups {
+        let files = told("lookups", &lookup.name, lookup.spec.check_files(&lookup.name, now));
+        let skips = args.offline || files == Level::Bad;
+        let asked = if skips { Level::Good } else { told("lookups", &lookup.name, lookup.spec.check(&lookup.name)) };
         worst = worst.max(files).max(asked);
     }
     Ok(if worst == Level::Bad { ExitCode::from(UNAVAILABLE) } else { ExitCode::SUCCESS })
 }
 
+/// Stages and lookups, where there are any.
+pub(in crate::cli) fn between(plan: &Plan) -> String {
+    let counts = [("stages", plan.stages.len()), ("lookups", plan.lookups.len())];
+    counts.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}, ")).collect()
+}
+
 /// Prints findings, and gives the worst level among them.
-fn told(sink: &str, findings: Vec<Finding>) -> Level {
+fn told(section: &str, name: &str, findings: Vec<Finding>) -> Level {
     let mut worst = Level::Good;
     for finding in findings {
         worst = worst.max(finding.level);
@@ -69,7 +83,7 @@ fn told(sink: &str, findings: Vec<Finding>) -> Level {
             Level::Warning => "warning",
             Level::Bad => "bad",
         };
-        println!("sinks.{sink}: {mark}: {}", finding.text);
+        println!("{section}.{name}: {mark}: {}", finding.text);
     }
     worst
 }

@@ -147,6 +147,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
     }
     if error.downcast_ref::<crate::api::BindError>().is_some()
         || error.downcast_ref::<crate::store::StoreError>().is_some()
+        || matches!(error.downcast_ref(), Some(crate::topology::run::RunError::Snapshot { .. }))
         || error.downcast_ref::<crate::io::disk::LockError>().is_some()
     {
         return UNAVAILABLE;

@@ -16,6 +16,7 @@ mod many_files;
 mod own;
 mod pages;
 mod sim;
+mod stages;
 mod tidy;
 mod vectors_dfn;
 mod vectors_dfn_config;

@@ -25,8 +25,10 @@ use shipper::{
         Executor, Io, LocalFuture,
         sim::{Chance, Files, Group, Machine, SimDisk, Thread, Trouble},
     },
+    lookups::{self, Emit, Lookup, LookupError},
     metrics::{Board, Metrics, Standing},
     net::kafka::settings::Connection,
+    register::Place,
     sinks::{
         self, Inbox, Sink, SinkError,
         kafka::{Running, Settings, sim::Cluster},
@@ -35,7 +37,8 @@ use shipper::{
     synth::Mix,
     topology::{
         Config, Host as Names, Plan,
-        host::{Body, Host, Place},
+        config::{Inputs, LookupEntry},
+        host::{Body, Host, Place as On},
         rows::Rows,
         run::{Agent, Wiring},
     },
@@ -64,7 +67,7 @@ impl Host for Simulated {
         self.machine.clock()
     }
 
-    fn start(&self, _: Place, body: Body) -> io::Result<Self::Started> {
+    fn start(&self, _: On, body: Body) -> io::Result<Self::Started> {
         let thread: Rc<dyn Io> = Thread::new(&self.machine, self.group, &self.files, 8);
         let ended = Rc::new(Cell::new(None));
         let (end, future) = (ended.clone(), body(thread));
@@ -103,6 +106,39 @@ impl Sink for OnCluster {
         let port = self.cluster.producer(on.clone());
         let sink = Running::with_port(&self.name, &Settings::new(Connection::default(), "t"), Box::new(port));
         Box::new(sink).run(inbox, on, standing)
+    }
+}
+
+/// A lookup that is slow and learns of each message what it is: its child.
+#[derive(Clone, Debug)]
+struct Echo;
+
+impl lookups::Spec for Echo {
+    fn build(&self, _: &str) -> Result<Box<dyn Lookup>, LookupError> {
+        Ok(Box::new(Self))
+    }
+}
+
+impl Lookup for Echo {
+    fn run(
+        self: Box<Self>,
+        inbox: Arc<Inbox>,
+        emit: Emit,
+        on: Rc<dyn Executor>,
+        _: Standing,
+    ) -> LocalFuture<'static, Result<(), LookupError>> {
+        Box::pin(async move {
+            while let Some(parcel) = inbox.pop().await {
+                for n in parcel.numbers() {
+                    on.sleep(Duration::from_millis(u64::from(n % 7))).await;
+                    let message = parcel.batch.message(n);
+                    emit.child(&parcel, n, 0, message.key, message.payload.to_vec());
+                    on.pause().await;
+                    parcel.acks.delivered_one(parcel.batch.stream, parcel.batch.seq, n);
+                }
+            }
+            Ok(())
+        })
     }
 }
 
@@ -149,10 +185,19 @@ fn config(handlers: &[&str], app: bool, cores: u64) -> String {
         text.push_str(&format!("[sources.app]\nkind = \"file\"\npath = \"{}\"\nstart_at = \"beginning\"\n", world::APP));
     }
     for handler in handlers {
-        let name = if *handler == "forward" { "all" } else { handler };
-        let inputs = if app && *handler == "forward" { "[\"alerts\", \"app\"]" } else { "[\"alerts\"]" };
-        text.push_str(&format!("[handlers.{name}]\nkind = \"{handler}\"\ninputs = {inputs}\n"));
-        let outputs: &[&str] = if *handler == "dfn" { &["dfn", "dfn.confirm"] } else { &["all"] };
+        // `once` is `forward` with a stage behind it that drops what came before, `asked` with a lookup.
+        let (name, kind) = if *handler == "dfn" { ("dfn", "dfn") } else { ("all", "forward") };
+        let inputs = if app && kind == "forward" { "[\"alerts\", \"app\"]" } else { "[\"alerts\"]" };
+        text.push_str(&format!("[handlers.{name}]\nkind = \"{kind}\"\ninputs = {inputs}\n"));
+        let outputs: &[&str] = match *handler {
+            "dfn" => &["dfn", "dfn.confirm"],
+            "once" => &["once"],
+            "asked" => &["echo"],
+            _ => &["all"],
+        };
+        if *handler == "once" {
+            text.push_str("[stages.once]\nkind = \"dedup\"\ninputs = [\"all\"]\nby = \"payload\"\nwindow = \"5m\"\n");
+        }
         for output in outputs {
             let sink = output.replace('.', "_");
             text.push_str(&format!(
@@ -166,9 +211,13 @@ fn config(handlers: &[&str], app: bool, cores: u64) -> String {
 impl Scenario {
     fn of(seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x5EED);
-        let handlers: &[&str] = match seed % 3 {
-            0 => &["forward"],
-            1 => &["dfn"],
+        let handlers: &[&str] = match (seed % 3, seed % 5) {
+            (0, 4) => &["once"],
+            (0, 1) => &["asked"],
+            (0, _) => &["forward"],
+            (1, _) => &["dfn"],
+            (_, 4) => &["dfn", "once"],
+            (_, 1) => &["dfn", "asked"],
             _ => &["dfn", "forward"],
         };
         let mut sometimes = |of_thousand: u32, most: u64| -> u32 {
@@ -273,7 +322,13 @@ impl Sim {
         let world = Rc::new(RefCell::new(world));
         let tree = shipper::register::Node::parse_toml(&scenario.config).unwrap();
         let names = Names { name: "mgr-1".into(), embedded: None };
-        let mut plan = Plan::build(Config::read(tree, std::iter::empty(), &[], &names)).unwrap_or_else(|e| panic!("{e}"));
+        let mut config = Config::read(tree, std::iter::empty(), &[], &names);
+        if scenario.config.contains("inputs = [\"echo\"]") {
+            let inputs = Inputs { place: Place::Default, names: vec![("all".into(), Place::Default)] };
+            let (name, place, spec) = ("echo".into(), Place::Default, Some(Box::new(Echo) as Box<dyn lookups::Spec>));
+            config.lookups.push(LookupEntry { name, place, kind: "echo", inputs, required: true, outputs: &[""], spec });
+        }
+        let mut plan = Plan::build(config).unwrap_or_else(|e| panic!("{e}"));
         let mut topics = Vec::new();
         for sink in &mut plan.sinks {
             let cluster = Cluster::new(machine.chance().any(), 1);
@@ -286,7 +341,13 @@ impl Sim {
             sink.spec = Arc::new(OnCluster { name: sink.name.clone(), cluster: cluster.clone() });
             let output = plan.outputs.iter().find(|output| sink.outputs >> output.slot & 1 == 1).unwrap();
             let branch = plan.handlers[usize::from(output.branch)].name.clone();
-            topics.push(Topic { sink: sink.name.clone(), branch, output: output.slot, cluster });
+            // What a stage or the lookup passes on is what its handler made.
+            let stage = plan.stages.iter().find(|stage| stage.routes.contains(&Some(output.slot)));
+            let lookup = plan.lookups.iter().find(|lookup| lookup.routes.contains(&Some(output.slot)));
+            let inputs = stage.map(|stage| stage.inputs).or(lookup.map(|lookup| lookup.inputs));
+            let made = inputs.map_or(u32::from(output.slot), u64::trailing_zeros);
+            let output = u8::try_from(made).unwrap();
+            topics.push(Topic { sink: sink.name.clone(), branch, output, is_staged: stage.is_some(), cluster });
         }
         let sim = Self { scenario, machine, files, world, plan: Arc::new(plan), topics, judge: Judge::default(), verbose };
         sim.machine.spawn_in(0, "world", Box::pin(world::live(sim.world.clone())));
@@ -352,7 +413,7 @@ impl Sim {
         let group = self.world.borrow().life;
         let options = Options { on_full: self.scenario.on_full, segment_bytes: 20_000, ..Options::default() };
         let opened = Writer::open(Box::new(SimDisk::new(&self.files)), Path::new(STATE), options);
-        let (writer, checkpoint) = match opened {
+        let (mut writer, checkpoint) = match opened {
             Ok(opened) => opened,
             Err(store::StoreError::Io { .. }) => return None,
             Err(error) => {
@@ -374,6 +435,7 @@ impl Sim {
             ends: self.topics.iter().map(|topic| topic.cluster.ends().iter().sum()).collect(),
             letters: self.letters().len(),
         };
+        let snapshots = writer.take_snapshots();
         let board = Board::default();
         let metrics = Metrics::new(&board);
         let (handle, body) = store::body(writer, board.enter("store"));
@@ -393,7 +455,7 @@ impl Sim {
             board,
             metrics: metrics.clone(),
             store: Some(handle),
-            rows: Rows::new(rows),
+            rows: Rows::new(rows).with_snapshots(snapshots),
             waiter: std::thread::current(),
         };
         let agent = Agent::start_on(host, wiring, Vec::new()).unwrap();
@@ -589,7 +651,7 @@ fn calls_of(scenario: Scenario) -> u64 {
 
 #[test]
 fn a_kill_at_any_call_loses_nothing() {
-    for (handlers, power) in [(&["forward"][..], false), (&["dfn", "forward"][..], true)] {
+    for (handlers, power) in [(&["forward"][..], false), (&["dfn", "forward"][..], true), (&["once"][..], true), (&["asked"][..], false)] {
         // Idle looks at the end are all alike.
         let calls = calls_of(short_day(handlers)).min(CALLS);
         assert!(calls > 200, "only {calls} calls");
