@@ -3,7 +3,7 @@
 //!
 //! A backlog is read with O_DIRECT, a slab at a time, several in flight, into buffers that are
 //! registered with the ring where the host allows it. The shard's tasks do not run on glommio
-//! (`docs/decisions/0007-one-executor.md`); its executor is on the same thread, since its buffers
+//! (`docs/decisions/0008-one-executor.md`); its executor is on the same thread, since its buffers
 //! cannot leave it, and has a turn when a block is waited for. While the block is not there, other
 //! tasks run once in [`limits::TURN_MS`].
 //!
