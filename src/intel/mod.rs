@@ -19,8 +19,20 @@
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 
 mod address;
+mod field;
+mod hidden;
 mod name;
+mod refang;
+mod scan;
 mod url;
+mod word;
+
+use ipnet::IpNet;
+
+pub use field::{Key, Place};
+pub use scan::Extractor;
+
+use crate::limits;
 
 /// What an indicator is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -107,6 +119,53 @@ pub fn normal(kind: IocType, value: &str) -> Option<String> {
             Some(format!("{}@{}", is_local.then(|| local.to_lowercase())?, name::form(host).ok()?))
         }
         _ => (Some(value.len()) == kind.digits() && value.bytes().all(|b| b.is_ascii_hexdigit())).then(|| value.to_ascii_lowercase()),
+    }
+}
+
+/// One indicator of an alert.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ioc {
+    pub kind: IocType,
+    /// In normal form ([`normal`]).
+    pub value: String,
+    /// The way to the text in which it stood first, `data.dns.answers[0].rdata`.
+    pub field: String,
+    /// Tenths, 1 to 9: how sure it is that this is an indicator at all.
+    pub confidence: u8,
+}
+
+/// Something that looks like an indicator and is none.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// As it stood in the text, or its normal form where it has one.
+    pub value: String,
+    pub field: String,
+    pub why: &'static str,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    pub kinds: Vec<IocType>,
+    /// Our own names in normal form: neither they nor names below them are indicators.
+    pub own_domains: Vec<String>,
+    /// Our own networks.
+    pub own_networks: Vec<IpNet>,
+    /// Indicators of one alert; what comes later is counted.
+    pub iocs_max: usize,
+    /// Bytes of text of one alert that are looked at; the rest is counted.
+    pub bytes_max: usize,
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            kinds: IocType::ALL.to_vec(),
+            own_domains: Vec::new(),
+            own_networks: Vec::new(),
+            iocs_max: limits::IOCS_PER_ALERT,
+            bytes_max: limits::IOC_TEXT_BYTES,
+        }
     }
 }
 

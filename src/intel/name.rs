@@ -142,11 +142,6 @@ pub(super) fn is_below(name: &str, top: &str) -> bool {
     name.strip_suffix(top).is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
-/// True if that suffix is too often the type of a file.
-pub(super) fn is_file_type(word: &str) -> bool {
-    FILE_TYPES.iter().any(|known| known.eq_ignore_ascii_case(last_label(word)))
-}
-
 fn last_label(name: &str) -> &str {
     name.rsplit_once('.').map_or(name, |(_, last)| last)
 }
