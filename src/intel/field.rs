@@ -144,8 +144,9 @@ impl<'k> Place<'k> {
 
     pub(super) fn says(&self) -> Says {
         *self.says.get_or_init(|| {
+            // Only the last few: an alert may be nested deep, and hold many texts down there.
             let names = || {
-                self.keys.iter().filter_map(|key| match key {
+                self.keys.iter().skip(self.keys.len().saturating_sub(8)).filter_map(|key| match key {
                     // No name of ours is longer, and what is may be as long as an alert.
                     Key::Name(name) => Some(*name).filter(|name| name.len() <= 64),
                     Key::Index(_) => None,

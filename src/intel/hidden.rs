@@ -32,17 +32,21 @@ impl<'a> Scan<'a> {
         }
         let rest = self.slice(body, end);
         let head = rest.get(..rest.floor_char_boundary(url::AUTHORITY_MAX + 1)).unwrap_or_default();
-        self.step(3 * head.len());
-        // The end of a sentence may come before any path.
-        let (authority, _) = url::split(url::trim(head));
+        // The end of a sentence, or of a list, may come before any path.
+        let (authority, _) = url::split(head);
+        self.step(5 * authority.len());
+        let mark = authority.find([',', ';', '(', ')', '!', '&', '=', '*', '$']).filter(|_| !authority.contains('@'));
+        if let Some(mark) = mark {
+            end = body + mark;
+        }
+        let rest = self.slice(body, end);
+        let authority = url::trim(authority.get(..mark.unwrap_or(authority.len())).unwrap_or_default());
         // What is no host is looked at word by word.
         let Some(found) = Authority::of(authority) else { return body };
         if self.is_reference(start) {
             self.leave(self.slice(start, end), "reference");
             return end;
         }
-        self.step(3 * rest.len());
-        let (_, tail) = url::split(url::trim(rest));
         match &found.host {
             Host::Address(ip) => {
                 if !super::address::is_public(*ip) {
@@ -50,7 +54,7 @@ impl<'a> Scan<'a> {
                     return body + authority.len();
                 }
                 if !self.extractor.wanted.own_networks.iter().any(|net| net.contains(ip)) {
-                    self.keep_url(&found, scheme, "", tail);
+                    self.keep_url(&found, scheme, "", rest);
                 }
                 self.public(*ip, authority);
             }
@@ -59,11 +63,11 @@ impl<'a> Scan<'a> {
                     Ok(name) => name,
                     Err(why) => {
                         self.leave(self.slice(start, body + authority.len()), why);
-                        return body + authority.len();
+                        return body;
                     }
                 };
                 if self.own(&name).is_none() {
-                    self.keep_url(&found, scheme, &name, tail);
+                    self.keep_url(&found, scheme, &name, rest);
                 }
                 self.host(&name, 9);
             }
@@ -71,7 +75,10 @@ impl<'a> Scan<'a> {
         end
     }
 
-    fn keep_url(&mut self, authority: &Authority<'_>, scheme: &str, name: &str, tail: &str) {
+    /// Keeps the URL; what it looks at is consumed with it.
+    fn keep_url(&mut self, authority: &Authority<'_>, scheme: &str, name: &str, rest: &str) {
+        self.step(3 * rest.len());
+        let (_, tail) = url::split(url::trim(rest));
         if tail.len() > URL_MAX {
             self.leave(tail, "url_too_long");
             return;

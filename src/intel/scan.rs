@@ -102,8 +102,9 @@ impl Extractor {
 
     /// Looks at one text of the alert.
     pub fn text(&mut self, text: &str, place: &Place<'_>) {
-        // Every indicator has a dot or a colon in it, or is a hash.
-        if text.len() < 32 && memchr::memchr3(b'.', b':', b'[', text.as_bytes()).is_none() {
+        // Every indicator has a dot or a colon in it, perhaps in brackets, or is a hash.
+        let signs = |bytes: &[u8]| memchr::memchr3(b'.', b':', b'[', bytes).or_else(|| memchr::memchr2(b'(', b'{', bytes));
+        if text.len() < 32 && signs(text.as_bytes()).is_none() {
             return;
         }
         let most = text.floor_char_boundary(self.wanted.bytes_max.saturating_sub(self.read));
