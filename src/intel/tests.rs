@@ -214,7 +214,7 @@ mod props {
         #[test]
         fn each_is_found_once_wherever_it_stands(text in indicator(), marks in "[ \"',;)<>\n\t]") {
             let once = found(&text);
-            prop_assert_eq!(found(&format!("x{marks}{text}{marks}{text}{marks}y")), once);
+            prop_assert_eq!(found(&format!("x {marks}{text}{marks} {marks}{text}{marks} y")), once);
         }
     }
 }
