@@ -64,20 +64,29 @@ fn judge(vector: &Value, came: Option<&Value>) -> String {
     for extra in found.difference(&expected).filter(|ioc| !optional.contains(ioc)) {
         wrong.push_str(&format!("  came, and is not expected: {extra:?}\n"));
     }
-    for ioc in vector["expected"].as_array().into_iter().flatten().filter(|ioc| ioc["field"].is_string()) {
-        let same = |came: &&Value| came["type"] == ioc["type"] && came["value"] == ioc["value"];
-        if let Some(came) = list.as_array().into_iter().flatten().find(same).filter(|came| came["field"] != ioc["field"]) {
-            wrong.push_str(&format!("  {} stood in {}, not in {}\n", came["value"], came["field"], ioc["field"]));
-        }
-    }
     if !wrong.is_empty() {
         wrong.push_str(&format!("  came: {found:?}\n  expected: {expected:?}\n"));
     }
     wrong
 }
 
+/// Indicators that did not stand where the vector says.
+fn misplaced(vector: &Value, came: Option<&Value>) -> String {
+    let list = came.map_or(&Value::Null, |payload| &payload["iocs"]);
+    let mut wrong = String::new();
+    for ioc in vector["expected"].as_array().into_iter().flatten().filter(|ioc| ioc["field"].is_string()) {
+        let same = |came: &&Value| came["type"] == ioc["type"] && came["value"] == ioc["value"];
+        if let Some(came) = list.as_array().into_iter().flatten().find(same).filter(|came| came["field"] != ioc["field"]) {
+            wrong.push_str(&format!("  {} stood in {}, not in {}\n", came["value"], came["field"], ioc["field"]));
+        }
+    }
+    wrong
+}
+
 /// Runs a file of vectors; every one of the tier `core` has to pass, and nine of ten of the others.
-fn check(path: &Path) {
+///
+/// - `exact`: whether they are exact about the member in which an indicator stood first; else theirs is a hint.
+fn check(path: &Path, exact: bool) {
     let Ok(text) = std::fs::read_to_string(path) else {
         println!("skipped: no vectors at {}", path.display());
         return;
@@ -92,7 +101,14 @@ fn check(path: &Path) {
         let mut written = parser.alert(line.as_bytes());
         let alert = written.root().expect("JSON").get("alert").expect("an alert");
         let frame = alert.as_str().map_or(alert.raw(), str::as_bytes);
-        let wrong = judge(&vector, run(&mut *handler, frame).as_ref());
+        let came = run(&mut *handler, frame);
+        let mut wrong = judge(&vector, came.as_ref());
+        let misplaced = misplaced(&vector, came.as_ref());
+        if exact {
+            wrong.push_str(&misplaced);
+        } else if !misplaced.is_empty() {
+            print!("{} passes, yet\n{misplaced}", vector["name"]);
+        }
         let tier = if vector["tier"] == "stretch" { &mut stretch } else { &mut core };
         tier[usize::from(!wrong.is_empty())] += 1;
         if !wrong.is_empty() {
@@ -107,12 +123,12 @@ fn check(path: &Path) {
 
 #[test]
 fn every_vector_of_ours_gives_what_is_expected() {
-    check(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ioc.jsonl")));
+    check(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/ioc.jsonl")), true);
 }
 
 #[test]
 fn every_golden_vector_gives_what_is_expected() {
     let folder = std::env::var_os("SHIPPER_VECTORS")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/vectors")), PathBuf::from);
-    check(&folder.join("misp.jsonl"));
+    check(&folder.join("misp.jsonl"), false);
 }
