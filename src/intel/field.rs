@@ -50,6 +50,9 @@ const IDENTITIES: &[&str] = &[
     "targetdomainname",
     "subjectdomainname",
     "workstationname",
+    "mailboxownerupn",
+    "upn",
+    "alternateid",
 ];
 /// Members that hold the name of a file.
 const FILES: &[&str] = &[
@@ -102,7 +105,7 @@ const HOSTS: &[&str] = &[
     "qname",
 ];
 /// Words before an address that is a version.
-const VERSIONS: &[&str] = &["v", "ver", "vers", "release", "firmware", "build", "rev", "revision", "oid"];
+const VERSIONS: &[&str] = &["v", "ver", "vers", "release", "firmware", "build", "rev", "revision", "oid", "rv"];
 /// Words before the name of a person.
 const USERS: &[&str] = &["user", "username", "account", "acct", "login", "logname", "ruser", "sudo", "su"];
 /// Words before a name that only looks like an e-mail address.

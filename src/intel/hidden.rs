@@ -12,6 +12,18 @@ use super::{
 /// Bytes of a URL; a longer one is an attack of its own, and no collection has it.
 const URL_MAX: usize = 4096;
 
+/// What stands before a URL in the encoding of a form, in a parameter or in HTML, and then ends it.
+const QUOTES: &[(&str, &str)] = &[
+    ("+", "+"),
+    ("%20", "%20"),
+    ("%22", "%22"),
+    ("%27", "%27"),
+    ("&quot;", "&quot;"),
+    ("&#34;", "&#34;"),
+    ("&#39;", "&#39;"),
+    ("&lt;", "&gt;"),
+];
+
 impl<'a> Scan<'a> {
     /// Looks at the URL whose `://` begins at `colon`; gives back where the pass goes on.
     pub(super) fn url(&mut self, colon: usize) -> usize {
@@ -19,10 +31,10 @@ impl<'a> Scan<'a> {
         self.step(BACK);
         let Some((start, scheme)) = self.scheme(colon) else { return body };
         let mut end = self.end_of_url(body);
-        // In the encoding of a form a blank is written otherwise, and ends what it would end there.
-        for blank in ["+", "%20"] {
-            if self.back(start).ends_with(blank) {
-                let len = self.slice(body, end).find(blank);
+        // In other notations a blank or a quote is written otherwise, and ends what it would end there.
+        for (open, close) in QUOTES {
+            if self.back(start).ends_with(open) {
+                let len = self.slice(body, end).find(close);
                 self.step(len.unwrap_or(end - body));
                 end = len.map_or(end, |len| body + len);
             }
@@ -77,7 +89,7 @@ impl<'a> Scan<'a> {
 
     /// Keeps the URL; what it looks at is consumed with it.
     fn keep_url(&mut self, authority: &Authority<'_>, scheme: &str, name: &str, rest: &str) {
-        self.step(3 * rest.len());
+        self.step(4 * rest.len());
         let (_, tail) = url::split(url::trim(rest));
         if tail.len() > URL_MAX {
             self.leave(tail, "url_too_long");
@@ -85,6 +97,10 @@ impl<'a> Scan<'a> {
         }
         let value = authority.url(scheme, name, tail);
         self.keep(IocType::Url, &value, 9);
+        // A sample is often fetched by its hash.
+        for run in tail.split(|c: char| !c.is_ascii_alphanumeric()).filter(|run| run.len() >= 32) {
+            self.plain_hash(run, 5);
+        }
     }
 
     /// Where the scheme before a colon begins, and what it is, if it is one of ours.

@@ -13,8 +13,30 @@ static TLD_LIST: LazyLock<Vec<&'static str>> = LazyLock::new(|| TLDS.lines().col
 const TLD_MAX: usize = 32;
 
 /// Suffixes that are also types of files or of systemd's units: too many words end with them.
-const FILE_TYPES: &[&str] =
-    &["cab", "java", "map", "md", "mk", "mo", "mov", "pf", "pl", "pm", "properties", "ps", "pub", "py", "rs", "sh", "so", "target", "zip"];
+const FILE_TYPES: &[&str] = &[
+    "cab",
+    "data",
+    "dot",
+    "inc",
+    "java",
+    "map",
+    "md",
+    "mk",
+    "mo",
+    "mov",
+    "pf",
+    "pl",
+    "pm",
+    "properties",
+    "ps",
+    "pub",
+    "py",
+    "rs",
+    "sh",
+    "so",
+    "target",
+    "zip",
+];
 
 /// Names under these are never somebody on the Internet (RFC 2606, RFC 6761, RFC 6762, RFC 9476, ICANN for `internal`).
 const RESERVED: &[&str] = &[
@@ -37,11 +59,12 @@ const RESERVED: &[&str] = &[
 const RESERVED_NAMES: &[&str] = &["example.com", "example.net", "example.org", "example.edu"];
 
 /// Names of products that are written like a host.
-const PRODUCTS: &[&str] = &["ado.net", "asp.net", "socket.io", "system.net", "vb.net"];
+const PRODUCTS: &[&str] =
+    &["ado.net", "asp.net", "java.io", "java.net", "javax.net", "kotlin.io", "scala.io", "socket.io", "sun.net", "system.net", "vb.net"];
 
 /// First labels of packages in code: a long name that begins so is one, unless its place wants a host.
 const PACKAGES: &[&str] = &["com", "org", "net", "java", "javax", "javafx", "io", "sun", "jdk", "kotlin", "scala", "android", "androidx"];
-/// First labels of variables and name spaces in code.
+/// First labels of name spaces in code, and of what virus scanners call what they found.
 const SPACES: &[&str] = &[
     "System",
     "Microsoft",
@@ -58,17 +81,10 @@ const SPACES: &[&str] = &[
     "Doc",
     "Js",
     "Php",
-    "this",
-    "self",
-    "window",
-    "document",
-    "console",
-    "process",
-    "module",
-    "request",
-    "response",
-    "event",
 ];
+/// First of two labels that are a variable and its member.
+const VARIABLES: &[&str] = &["this", "self", "window", "document", "console", "process", "module", "request", "response", "event"];
+
 /// Two-letter suffixes that are English words: `failed.It` is the end of a sentence.
 const WORDS: &[&str] = &["Am", "As", "At", "Be", "By", "Do", "In", "Is", "It", "Me", "My", "No", "So", "To", "Us"];
 
@@ -152,7 +168,11 @@ fn is_code(word: &str, name: &str) -> bool {
     let labels = name.split('.').count();
     let plain = word.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_'));
     let sentence = labels == 2 && WORDS.contains(&last_label(word)) && first.bytes().all(|b| b.is_ascii_lowercase());
-    (plain && labels > 2 && PACKAGES.contains(&first)) || SPACES.contains(&first) || PRODUCTS.contains(&name) || sentence
+    (plain && labels > 2 && PACKAGES.contains(&first))
+        || SPACES.contains(&first)
+        || (labels == 2 && VARIABLES.contains(&first))
+        || PRODUCTS.contains(&name)
+        || sentence
 }
 
 /// True for a top-level domain of the root zone, in any case, in punycode.

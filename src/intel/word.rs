@@ -170,7 +170,10 @@ impl<'a> Scan<'a> {
         if is_glued || run.bytes().filter(|b| *b == b':').count() < 2 {
             return colon + 1;
         }
-        match address::v6(run) {
+        // `2a0e::1.443`: so do some write a port.
+        let found = address::v6(run)
+            .or_else(|| run.split_once('.').and_then(|(run, port)| address::v6(run).filter(|_| port.parse::<u16>().is_ok())));
+        match found {
             Some(found) => {
                 self.address(start, end, found, run);
                 end
@@ -208,9 +211,9 @@ impl<'a> Scan<'a> {
     /// True if what stands before says that dotted numbers are a version.
     fn is_version(&self, from: usize, to: usize) -> bool {
         let back = self.back(from);
-        let Some(product) = back.strip_suffix('/') else { return Before::of(back).is_version() };
-        // A port behind it: no version has one.
         let next = self.bytes.get(to..).unwrap_or_default();
+        let Some(product) = back.strip_suffix('/') else { return next.starts_with(b"~") || Before::of(back).is_version() };
+        // A port behind it: no version has one.
         if matches!(next, [b':' | b'(', b'0'..=b'9', ..]) {
             return false;
         }
@@ -232,35 +235,34 @@ impl<'a> Scan<'a> {
     }
 
     fn hash(&mut self, at: usize, run: &str) {
-        let kind = match run.len() {
-            32 => IocType::Md5,
-            40 => IocType::Sha1,
-            64 => IocType::Sha256,
-            128 => IocType::Sha512,
-            _ => return,
-        };
-        if !run.bytes().all(|b| b.is_ascii_hexdigit()) {
+        if hash_type(run).is_none() {
             return;
-        }
-        let value = run.to_ascii_lowercase();
-        if EMPTY.contains(&value.as_str()) {
-            return self.leave(run, "empty_input");
-        }
-        if value.bytes().all(|b| value.as_bytes().first() == Some(&b)) {
-            return self.leave(run, "constant_digits");
         }
         if self.is_reference(at) {
             return self.leave(run, "reference");
         }
         let before = Before::of(self.back(at));
         let says = self.place.says();
-        let kind = match kind {
-            IocType::Md5 if says.imphash || before.is_imphash() => IocType::Imphash,
-            IocType::Md5 if says.ja3 || before.is_ja3() => IocType::Ja3,
-            kind => kind,
-        };
-        // The digits of a commit are as many as those of a SHA-1.
-        self.keep(kind, &value, if kind == IocType::Sha1 && before.word.eq_ignore_ascii_case("commit") { 5 } else { 9 });
+        match run.len() {
+            32 if says.imphash || before.is_imphash() => self.keep(IocType::Imphash, &run.to_ascii_lowercase(), 9),
+            32 if says.ja3 || before.is_ja3() => self.keep(IocType::Ja3, &run.to_ascii_lowercase(), 9),
+            // The digits of a commit are as many as those of a SHA-1.
+            40 if before.word.eq_ignore_ascii_case("commit") => self.plain_hash(run, 5),
+            _ => self.plain_hash(run, 9),
+        }
+    }
+
+    /// Keeps digits as the hash that has so many, if they mean something.
+    pub(super) fn plain_hash(&mut self, run: &str, confidence: u8) {
+        let Some(kind) = hash_type(run) else { return };
+        let value = run.to_ascii_lowercase();
+        if EMPTY.contains(&value.as_str()) {
+            self.leave(run, "empty_input");
+        } else if value.bytes().all(|b| value.as_bytes().first() == Some(&b)) {
+            self.leave(run, "constant_digits");
+        } else {
+            self.keep(kind, &value, confidence);
+        }
     }
 
     /// True if the word behind an `@` is an e-mail address's, wanted or not.
@@ -409,4 +411,16 @@ impl<'a> Scan<'a> {
         }
         back.ends_with('\\')
     }
+}
+
+/// The hash that has so many hexadecimal digits.
+fn hash_type(run: &str) -> Option<IocType> {
+    let kind = match run.len() {
+        32 => IocType::Md5,
+        40 => IocType::Sha1,
+        64 => IocType::Sha256,
+        128 => IocType::Sha512,
+        _ => return None,
+    };
+    run.bytes().all(|b| b.is_ascii_hexdigit()).then_some(kind)
 }
