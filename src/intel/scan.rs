@@ -29,6 +29,7 @@ pub(super) const ALPHA: u8 = 4;
 pub(super) const HIGH: u8 = 8;
 
 /// What a byte is.
+#[allow(clippy::indexing_slicing, reason = "computed while compiling, where there is no iterator")]
 static CLASSES: [u8; 256] = {
     let mut classes = [0; 256];
     let mut n = 0;

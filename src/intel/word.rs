@@ -42,6 +42,9 @@ const NO_PRODUCTS: &[&str] = &[
     "direct",
 ];
 
+/// What DNS servers write behind a name, before `IN`.
+const TYPES: &[&str] = &["A", "AAAA", "NS", "MX", "TXT", "CNAME", "PTR", "SRV", "SOA", "HTTPS"];
+
 /// Hashes of nothing.
 const EMPTY: &[&str] = &[
     "d41d8cd98f00b204e9800998ecf8427e",
@@ -375,9 +378,10 @@ impl<'a> Scan<'a> {
     fn is_asked(&self, from: usize, to: usize) -> bool {
         let next = self.bytes.get(to..(to + 12).min(self.bytes.len())).unwrap_or_default();
         let mut words = next.split(|b| *b == b' ').skip(usize::from(next.first() == Some(&b' ')));
+        let is_type = |word: &[u8]| TYPES.iter().any(|known| known.as_bytes() == word);
         let is_query = match (words.next(), words.next()) {
             (Some(b"IN"), _) => true,
-            (Some(b"A" | b"AAAA" | b"NS" | b"MX" | b"TXT" | b"CNAME" | b"PTR" | b"SRV" | b"SOA" | b"HTTPS"), Some(b"IN")) => true,
+            (Some(word), Some(b"IN")) => is_type(word),
             _ => false,
         };
         is_query || Before::of(self.back(from)).is_host()
