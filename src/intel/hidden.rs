@@ -53,7 +53,10 @@ impl<'a> Scan<'a> {
         }
         let rest = self.slice(body, end);
         let authority = url::trim(authority.get(..mark.unwrap_or(authority.len())).unwrap_or_default());
-        // What is no host is looked at word by word.
+        // What is no host is looked at word by word; most that is none tells so soon.
+        if !authority.contains(['.', '[']) && !authority.starts_with(|c: char| c.is_ascii_digit()) && !authority.contains('@') {
+            return body;
+        }
         let Some(found) = Authority::of(authority) else { return body };
         if self.is_reference(start) {
             self.leave(self.slice(start, end), "reference");

@@ -46,6 +46,8 @@ fn found(text: &str) -> String {
 
 /// Every way in which an indicator may be attacked: long runs of what the rules look at.
 const RUNS: &[&str] = &[
+    "🔥a.b",
+    "\u{200b}a.top",
     "1.",
     "1.1.1.1.",
     "a.",

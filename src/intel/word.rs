@@ -63,8 +63,8 @@ const LOCAL_MAX: usize = 64;
 impl<'a> Scan<'a> {
     /// Judges the word; gives back where the pass goes on.
     pub(super) fn word(&mut self, from: usize, to: usize, seen: u8) -> usize {
-        // Hashes, the name in it, and the bytes before it.
-        self.step(3 * (to - from) + BACK);
+        // Hashes, and the name in it.
+        self.step(3 * (to - from));
         if seen & HIGH == 0 {
             return self.part(from, to, seen);
         }
@@ -81,6 +81,8 @@ impl<'a> Scan<'a> {
     }
 
     fn part(&mut self, mut from: usize, to: usize, seen: u8) -> usize {
+        // What stands before it is looked at twice at most: for a key, and for a path.
+        self.step(2 * BACK);
         let mut escape = None;
         match self.before(from) {
             // `%3Devil.top`: two digits belong to the escape.
