@@ -86,11 +86,21 @@ fn slabs(lines: &[Vec<u8>]) -> Vec<(Vec<u8>, Vec<Place>)> {
 /// Ours: `dfn` with both outputs wired and the probe off, into batches.
 #[divan::bench(args = MIXES)]
 fn dfn(bencher: Bencher<'_, '_>, mix: &str) {
+    handle(bencher, mix, "dfn");
+}
+
+/// Ours: `ioc`, which looks at every text of every alert.
+#[divan::bench(args = MIXES)]
+fn ioc(bencher: Bencher<'_, '_>, mix: &str) {
+    handle(bencher, mix, "ioc");
+}
+
+fn handle(bencher: Bencher<'_, '_>, mix: &str, name: &str) {
     let lines = lines(mix);
     let slabs = slabs(&lines);
-    let kind = handlers::ALL.iter().find(|kind| kind.name() == "dfn").expect("the kind is registered");
+    let kind = handlers::ALL.iter().find(|kind| kind.name() == name).expect("the kind is registered");
     let mut errors = Errors::default();
-    let spec = kind.parse(&mut Section::open("handlers.dfn", &Node::parse_scalar("{}"), kind.fields(), &[], &mut errors));
+    let spec = kind.parse(&mut Section::open("handlers.h", &Node::parse_scalar("{}"), kind.fields(), &[], &mut errors));
     assert!(errors.is_empty(), "{errors}");
     let mut handler = spec.build();
     let mut parser = Parser::new();

@@ -43,6 +43,8 @@ struct Parts {
     messages: Vec<Meta>,
     headers: Vec<(&'static str, Span)>,
     records: Vec<Place>,
+    /// Records that a branch cut at a limit of its own.
+    cuts: Vec<(u8, &'static str)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -266,6 +268,7 @@ impl Drop for Batch {
             parts.messages.clear();
             parts.headers.clear();
             parts.records.clear();
+            parts.cuts.clear();
             let _ = pool.push(parts);
         }
     }
@@ -321,6 +324,10 @@ impl Draft {
     pub fn is_empty(&self) -> bool {
         self.batch.is_empty()
     }
+    /// Branch and limit of every record that a handler cut ([`Outbox::cut`]).
+    pub fn cuts(&self) -> &[(u8, &'static str)] {
+        &self.batch.parts.cuts
+    }
     /// Forgets what was written after the first `messages` (a handler that emitted and then refused).
     pub fn cut_back(&mut self, messages: usize) {
         self.batch.parts.messages.truncate(messages);
@@ -355,6 +362,11 @@ impl<'d> Outbox<'d> {
     /// True if the output is wired; what nobody takes need not be built.
     pub fn wants(&self, output: usize) -> bool {
         self.routes.get(output).copied().flatten().is_some()
+    }
+
+    /// Notes that a limit of the handler kept it from telling all of the record; counted by its name.
+    pub fn cut(&mut self, limit: &'static str) {
+        self.parts.cuts.push((self.branch, limit));
     }
 
     /// Begins a message on one of the handler's outputs (its index in `Handler::outputs`).

@@ -140,3 +140,12 @@ const _: () = assert!((CREDIT_BYTES as usize) / SLAB_BYTES <= SLABS_PER_SHARD, "
 pub const ERRANDS: usize = 2;
 /// Bytes. A source that is behind by this much gives slabs to other shards.
 pub const ERRAND_LAG_BYTES: u64 = 4 * SLAB_BYTES as u64;
+/// Indicators of one alert. Default of `max_iocs` of handler `ioc`; a list of blocked URLs has some hundred.
+pub const IOCS_PER_ALERT: usize = 1000;
+/// Indicators of one alert that may be asked for: each is put among those before it.
+pub const IOCS_PER_ALERT_MAX: usize = 10_000;
+/// Bytes of text of one alert in which indicators are looked for. Default of `max_bytes` of handler `ioc`:
+/// all of the longest frame.
+pub const IOC_TEXT_BYTES: usize = FRAME_BYTES_MAX;
+/// Bytes of the way to an indicator's member, as it is written beside each of them.
+pub const IOC_FIELD_BYTES: usize = 256;

@@ -19,6 +19,7 @@ use crate::{
 crate::register! { Kind:
     forward::Forward,
     dfn::Dfn,
+    ioc::Ioc,
 }
 
 /// What exists: a kind of handler.

@@ -45,6 +45,7 @@ pub struct Metrics {
     shipped: Counts,
     dropped: Counts,
     dead_letter: Counts,
+    cut: Counts,
     in_flight: Family<Labels, Level>,
     emitted: Counts,
     delivered: Counts,
@@ -81,6 +82,7 @@ impl Metrics {
             shipped: Counts::default(),
             dropped: Counts::default(),
             dead_letter: Counts::default(),
+            cut: Counts::default(),
             in_flight: Family::default(),
             emitted: Counts::default(),
             delivered: Counts::default(),
@@ -105,6 +107,7 @@ impl Metrics {
         metrics.register("shipper_shipped_bytes", "Bytes of frames of which a required message was delivered", metrics.shipped.clone());
         metrics.register("shipper_dropped_bytes", "Bytes of frames that a rule dropped", metrics.dropped.clone());
         metrics.register("shipper_dead_letter_bytes", "Bytes of frames that went into the dead letter", metrics.dead_letter.clone());
+        metrics.register("shipper_cut_records", "Records of which a limit of the handler left something out", metrics.cut.clone());
         metrics.register("shipper_in_flight_bytes", "Bytes of frames read and not yet acked", metrics.in_flight.clone());
         metrics.register("shipper_emitted_messages", "Messages for required sinks, one for each sink", metrics.emitted.clone());
         metrics.register("shipper_delivered_messages", "Messages that required sinks delivered", metrics.delivered.clone());
@@ -229,6 +232,7 @@ impl Metrics {
             shipped: self.shipped.get_or_create_owned(&at),
             dropped: Reasons::new(&self.dropped, &at),
             dead_letter: Reasons::new(&self.dead_letter, &at),
+            cut: Reasons::new(&self.cut, &at),
             in_flight: self.in_flight.get_or_create_owned(&at),
             emitted: self.emitted.get_or_create_owned(&at),
             delivered: self.delivered.get_or_create_owned(&at),
@@ -285,6 +289,8 @@ pub struct BranchCounts {
     pub dropped: Reasons,
     /// In the dead letter.
     pub dead_letter: Reasons,
+    /// Records, by the limit of the handler that left something of them out.
+    pub cut: Reasons,
     /// Read and not yet acked.
     pub in_flight: Level,
     /// Messages for required sinks: two sinks of one message are two.

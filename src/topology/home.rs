@@ -561,6 +561,9 @@ impl SourceHome {
             };
             ladder.push(offset + len, crc, watermark);
         }
+        for (branch, limit) in draft.cuts() {
+            setup.branches[usize::from(*branch)].counts.cut.add(limit, 1);
+        }
         let mut owed = vec![0u32; setup.branches.len()];
         let mut batch = draft.finish(narrow(stream_number), end.clone(), received);
         let staged = (self.has_stages && !batch.is_empty()).then(|| self.run_stages(&mut batch));

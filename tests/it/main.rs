@@ -9,6 +9,7 @@ mod config_import;
 mod config_samples;
 mod demo;
 mod engines;
+mod indicators;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
 mod kafka_sink;
@@ -21,3 +22,4 @@ mod tidy;
 mod vectors_dfn;
 mod vectors_dfn_config;
 mod vectors_framing;
+mod vectors_misp;

@@ -1,0 +1,206 @@
+//! Which texts of an alert are looked at, what is written, and what any bytes cost.
+
+#![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    alert::Parser,
+    batch::{Draft, Place},
+    io::Slab,
+    position::{Origin, Position},
+    register::{Errors, Node as Setting, Value as Written, tree},
+};
+
+/// A payload and its key.
+type Sent = (String, Option<String>);
+
+fn parse(settings: &[(&str, &str)]) -> (Box<dyn Spec>, Errors) {
+    let key = |name: &str| tree::Key { name: name.into(), place: tree::Place::Default };
+    let entries = settings.iter().map(|(name, text)| (key(name), Setting::parse_scalar(text))).collect();
+    let node = Setting { value: Written::Table(entries), place: tree::Place::Default };
+    let mut errors = Errors::default();
+    let spec = Ioc.parse(&mut Section::open("handlers.ioc", &node, FIELDS, &[], &mut errors));
+    (spec, errors)
+}
+
+fn handler(settings: &[(&str, &str)]) -> Box<dyn Handler> {
+    let (spec, errors) = parse(settings);
+    assert!(errors.is_empty(), "{errors}");
+    spec.build()
+}
+
+/// Fate, messages, and the limits that were hit.
+fn run(handler: &mut dyn Handler, frame: &[u8], own: bool) -> (Fate, Vec<Sent>, Vec<&'static str>) {
+    let mut parser = Parser::new();
+    let mut alert = parser.alert(frame);
+    let origin = Origin { stream: "m/alerts/2026-03-14/000", offset: 7, len: Some(9) };
+    let mut draft = Draft::new(Slab::from_bytes(frame.to_vec()));
+    let place = Place { start: 0, len: u32::try_from(frame.len()).unwrap() };
+    let fate = {
+        let (_, mut out) = draft.outbox(place, 0, &[Some(0)], origin);
+        handler.handle(&Record { frame, origin, received: 1_700_000_000_000_000_000, own }, &mut alert, &mut out)
+    };
+    let cuts = draft.cuts().iter().map(|(_, limit)| *limit).collect();
+    let batch = draft.finish(0, Position::Count(1), 0);
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let sent = (0..u32::try_from(batch.len()).unwrap()).map(|n| (text(batch.message(n).payload), batch.message(n).key.map(text))).collect();
+    (fate, sent, cuts)
+}
+
+fn alert() -> Value {
+    json!({"timestamp": "2026-03-14T06:25:12.004+0100", "id": "1710401112.100", "agent": {"id": "014"}, "location": "91.240.118.172->x",
+        "full_log": "Ban 45.155.205.233 query: evil-update.top", "data": {"srcip": "45.155.205.233", "list": ["x", {"at": "http://a.top/é"}]}})
+}
+
+/// The values found, in order.
+fn values(handler: &mut dyn Handler, alert: &Value) -> Vec<String> {
+    let (_, sent, _) = run(handler, alert.to_string().as_bytes(), false);
+    let found = |text: &String| -> Vec<String> {
+        let payload: Value = serde_json::from_str(text).unwrap();
+        payload["iocs"].as_array().unwrap().iter().map(|ioc| ioc["value"].as_str().unwrap().to_owned()).collect()
+    };
+    sent.iter().flat_map(|(text, _)| found(text)).collect()
+}
+
+#[test]
+fn the_message_has_its_members_in_a_fixed_order() {
+    let (fate, sent, cuts) = run(&mut *handler(&[]), alert().to_string().as_bytes(), false);
+    let expected = "{\"alert_id\":\"1710401112.100\",\"iocs\":[\
+        {\"type\":\"url\",\"value\":\"http://a.top/é\",\"field\":\"data.list[1].at\",\"confidence\":0.9},\
+        {\"type\":\"domain\",\"value\":\"a.top\",\"field\":\"data.list[1].at\",\"confidence\":0.9},\
+        {\"type\":\"ip\",\"value\":\"45.155.205.233\",\"field\":\"data.srcip\",\"confidence\":0.9},\
+        {\"type\":\"domain\",\"value\":\"evil-update.top\",\"field\":\"full_log\",\"confidence\":0.8}],\
+        \"timestamp\":\"2026-03-14T05:25:12.004Z\"}";
+    assert_eq!((fate, cuts), (Fate::Emitted, vec![]));
+    assert_eq!(sent, [(expected.to_owned(), None)]);
+}
+
+#[test]
+fn what_an_alert_lacks_is_null_or_the_time_of_reading() {
+    for (alert, head, tail) in [
+        (json!({"full_log": "45.155.205.233"}), "{\"alert_id\":null,", "\"timestamp\":\"2023-11-14T22:13:20.000Z\"}"),
+        (json!({"full_log": "45.155.205.233", "id": 17.50, "timestamp": "yesterday"}), "{\"alert_id\":\"17.5\",", "13:20.000Z\"}"),
+    ] {
+        let (_, sent, _) = run(&mut *handler(&[]), alert.to_string().as_bytes(), false);
+        assert!(sent[0].0.starts_with(head) && sent[0].0.ends_with(tail), "{}", sent[0].0);
+    }
+}
+
+#[test]
+fn settings_choose_what_counts() {
+    let all = ["http://a.top/é", "a.top", "45.155.205.233", "evil-update.top"];
+    for (settings, expected) in [
+        (&[][..], &all[..]),
+        (&[("types", "[\"domain\", \"md5\"]")], &["a.top", "evil-update.top"]),
+        (&[("own_domains", "[\".A.top\", \"update.top\"]")], &["45.155.205.233", "evil-update.top"]),
+        (&[("own_networks", "[\"45.155.0.0/16\"]")], &["http://a.top/é", "a.top", "evil-update.top"]),
+        (&[("max_iocs", "2")], &["http://a.top/é", "a.top"]),
+    ] {
+        assert_eq!(values(&mut *handler(settings), &alert()), expected, "{settings:?}");
+    }
+    let (_, sent, _) = run(&mut *handler(&[("key", "agent.id")]), alert().to_string().as_bytes(), false);
+    assert_eq!(sent[0].1.as_deref(), Some("014"));
+}
+
+#[test]
+fn the_defaults_are_the_limits() {
+    let expected = format!("iocs_max: {}, bytes_max: {}", limits::IOCS_PER_ALERT, limits::IOC_TEXT_BYTES);
+    let (spec, errors) = parse(&[]);
+    assert!(errors.is_empty() && format!("{spec:?}").contains(&expected), "{spec:?}");
+}
+
+#[test]
+fn wrong_settings_are_answered_with_what_is_right() {
+    for (name, text, answer) in [
+        ("types", "[\"ipv4\"]", "known: ip, domain, url"),
+        ("own_domains", "[\"10.0.0.1\"]", "write it as uni-trier.de"),
+        ("own_domains", "[\"top\"]", "write it as uni-trier.de"),
+        ("own_networks", "[\"10.0.0\"]", "write it as 136.199.0.0/16"),
+        ("max_iocs", "0", "1"),
+        ("max_bytes", "0", "use 1 byte or more"),
+    ] {
+        let (_, errors) = parse(&[(name, text)]);
+        assert!(errors.to_string().contains(answer), "{name}: {errors}");
+    }
+}
+
+#[test]
+fn a_limit_that_is_hit_is_told() {
+    let frame = alert().to_string();
+    let cuts = |settings: &[(&str, &str)]| run(&mut *handler(settings), frame.as_bytes(), false).2;
+    assert_eq!(cuts(&[("max_iocs", "3")]), ["max_iocs"]);
+    assert_eq!(cuts(&[("max_bytes", "20")]), ["max_bytes"]);
+    assert_eq!(cuts(&[("max_iocs", "4")]), [""; 0]);
+}
+
+#[test]
+fn what_holds_no_indicator_has_one_reason() {
+    for (frame, own, reason) in [
+        ("{}", false, "no_indicators"),
+        ("[\"45.155.205.233\"]", false, "not_an_alert"),
+        ("\"45.155.205.233\"", false, "not_an_alert"),
+        ("{\"full_log\":\"45.155.205.233\"}", true, "own_event"),
+        ("{\"full_log\":\"45.155.205.233\",\"data\":{\"integration\":\"misp\"}}", false, "own_integration"),
+        (
+            "{\"full_log\":\"10.0.0.1 and a.local\",\"45.155.205.233\":{\"evil.top\":null},\"agent\":{\"ip\":\"45.155.205.233\"}}",
+            false,
+            "no_indicators",
+        ),
+    ] {
+        assert_eq!(run(&mut *handler(&[]), frame.as_bytes(), own), (Fate::Dropped(reason), vec![], vec![]), "{frame}");
+    }
+    assert!(matches!(run(&mut *handler(&[]), b"{", false).0, Fate::Rejected(Rejection { reason: "not_json", .. })));
+}
+
+#[test]
+fn an_explanation_says_what_was_left_out_and_why() {
+    let frame = json!({"full_log": "10.0.0.1 C:\\x\\update.com backup.sh", "data": {"a": [{"fileVersion": "12.4.3.2"}]}}).to_string();
+    let record = Record { frame: frame.as_bytes(), origin: Origin { stream: "x", offset: 0, len: None }, received: 0, own: false };
+    let facts = handler(&[]).explain(&record, &mut Parser::new().alert(frame.as_bytes()));
+    let left = |value: &str, field: &str, why: &str| json!({"value": value, "field": field, "why": why});
+    assert_eq!(facts.iter().map(|(name, _)| *name).collect::<Vec<_>>(), ["iocs", "left_out"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&facts[1].1).unwrap(),
+        json!([
+            left("12.4.3.2", "data.a[0].fileVersion", "version_field"),
+            left("10.0.0.1", "full_log", "not_public"),
+            left("update.com", "full_log", "path"),
+            left("backup.sh", "full_log", "file_type"),
+        ])
+    );
+}
+
+#[test]
+fn a_way_that_is_long_or_deep_is_cut() {
+    let deep = format!("{{\"data\":{}\"45.155.205.233\"{}}}", "{\"é\":".repeat(1000), "}".repeat(1000));
+    let (_, sent, _) = run(&mut *handler(&[]), deep.as_bytes(), false);
+    let payload: Value = serde_json::from_str(&sent[0].0).unwrap();
+    let field = payload["iocs"][0]["field"].as_str().unwrap();
+    assert!(field.starts_with("data.é.é.") && (limits::IOC_FIELD_BYTES - 3..=limits::IOC_FIELD_BYTES).contains(&field.len()), "{field}");
+}
+
+proptest! {
+    /// Whatever comes: no panic, what is emitted is JSON, and `explain` finds as many.
+    #[test]
+    fn any_bytes_give_json_or_a_reason(text in "\\PC{0,200}|[a-f0-9.:/@\\[\\]\\\\%\"]{0,200}", raw in proptest::collection::vec(any::<u8>(), 0..64)) {
+        let mut handler = handler(&[]);
+        run(&mut *handler, &raw, false);
+        for frame in [json!({"full_log": text}).to_string(), json!({"id": text, "timestamp": text, "data": {&text: [&text]}}).to_string()] {
+            let (fate, sent, _) = run(&mut *handler, frame.as_bytes(), false);
+            let record = Record { frame: frame.as_bytes(), origin: Origin { stream: "x", offset: 0, len: None }, received: 0, own: false };
+            let facts = handler.explain(&record, &mut Parser::new().alert(frame.as_bytes()));
+            let mut count = 0;
+            for (payload, _) in &sent {
+                count = serde_json::from_str::<Value>(payload).unwrap()["iocs"].as_array().unwrap().len();
+            }
+            prop_assert_eq!(fate == Fate::Emitted, count > 0);
+            prop_assert_eq!(&facts[0], &("iocs", count.to_string()));
+            for (_, fact) in &facts {
+                prop_assert!(serde_json::from_str::<Value>(fact).is_ok(), "{}", fact);
+            }
+        }
+    }
+}
