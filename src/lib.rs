@@ -27,6 +27,7 @@ pub mod dead_letter;
 pub mod framing;
 pub mod ledger;
 pub mod synth;
+pub mod tables;
 
 pub mod net;
 
