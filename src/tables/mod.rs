@@ -19,6 +19,7 @@
 pub mod attribute;
 pub mod build;
 pub mod changes;
+pub mod exports;
 pub mod filter;
 mod fuse;
 pub mod indicators;
@@ -26,6 +27,7 @@ pub mod key;
 pub mod kinds;
 pub mod mirror;
 pub mod networks;
+pub mod warninglists;
 
 pub use attribute::{Attribute, Indicator, Uuid};
 pub use filter::{Filter, TableError};
