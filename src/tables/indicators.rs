@@ -40,15 +40,22 @@ pub struct Indicators {
 impl Indicators {
     /// Lays changes over a filter.
     pub fn new(filter: Filter, changes: &Changes) -> Self {
+        let mut table = Self { filter, changed: BTreeMap::new(), networks: Networks::default() };
+        table.set_changes(changes);
+        table
+    }
+
+    /// Lays other changes over the same filter, in place of those before.
+    pub fn set_changes(&mut self, changes: &Changes) {
         let changed: BTreeMap<Key, bool> = changes.iter().map(|(key, now)| (key, !now.is_empty())).collect();
-        let stay = filter.networks().iter().map(|(net, _)| net).filter(|net| changed.get(&key_of(*net)) != Some(&false));
+        let stay = self.filter.networks().iter().map(|(net, _)| net).filter(|net| changed.get(&key_of(*net)) != Some(&false));
         let come = changes.iter().flat_map(|(_, now)| now).filter(|attribute| attribute.kind == Kind::Ip);
         let come = come.filter_map(|attribute| match &attribute.indicator {
             Indicator::Text(text) if text.contains('/') => networks::parse(text).filter(|net| !networks::is_too_wide(*net)),
             _ => None,
         });
-        let networks = Networks::build(stay.chain(come).map(|net| (net, 0)));
-        Self { filter, changed, networks }
+        self.networks = Networks::build(stay.chain(come).map(|net| (net, 0)));
+        self.changed = changed;
     }
 
     /// Asks for one value in normal form; an address also for the networks around it.
