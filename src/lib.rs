@@ -25,6 +25,7 @@ pub mod batch;
 pub mod checkpoint;
 pub mod dead_letter;
 pub mod framing;
+pub mod intel;
 pub mod ledger;
 pub mod synth;
 pub mod tables;

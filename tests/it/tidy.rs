@@ -46,6 +46,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("anyhow", &["src/cli/", "src/main.rs", "tools/"]),
     ("mimalloc", &["src/main.rs", "tools/"]),
     ("axum", &["src/api/"]),
+    ("idna", &["src/intel/"]),
     ("openssl", &["src/net/tls/"]),
     ("prometheus_client", &["src/metrics.rs", "src/metrics/", "src/api/"]),
     ("saphyr", &["src/register/", "src/cli/import/"]),
