@@ -12,6 +12,8 @@ use std::{
 use anyhow::Context;
 use argh::FromArgs;
 
+pub(super) use repair::own_as_folder;
+
 use super::DEFAULT_CONFIG;
 use crate::{
     checkpoint::{self, Checkpoint, CheckpointError, Chosen, Slot},

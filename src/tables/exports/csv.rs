@@ -214,7 +214,7 @@ pub(super) fn read(columns: &Columns, from: &mut impl BufRead, take: &mut Take<'
                 ahead.waiting.push_front(line);
             }
         }
-        take(read.map_or_else(|reason| Read::Skipped { at, reason }, Read::Attribute))?;
+        take(read.map_or_else(|reason| Read::Skipped { at, reason }, |read| Read::Attribute(Exported { at, ..read })))?;
     }
     Ok(())
 }

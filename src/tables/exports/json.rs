@@ -329,6 +329,7 @@ impl Pass for Attributes<'_, '_> {
         let read = read.map_or_else(
             |reason| Read::Skipped { at, reason },
             |mut read| {
+                read.at = at;
                 let head = if own == EventHead::default() { &self.head } else { &own };
                 if read.event_id.is_empty() {
                     read.event_id.clone_from(&head.id);

@@ -62,6 +62,8 @@ pub enum Value {
 /// An attribute as an export tells of it. What it does not tell is empty.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Exported {
+    /// Its line, or of JSON its number among the attributes; from 1.
+    pub at: u64,
     pub value: Value,
     pub misp_type: Option<String>,
     pub category: String,
@@ -80,6 +82,7 @@ pub struct Exported {
 impl Exported {
     fn bare(value: Value) -> Self {
         Self {
+            at: 0,
             value,
             misp_type: None,
             category: String::new(),
@@ -193,7 +196,7 @@ pub fn read(format: &Format, from: &mut (impl BufRead + Seek), take: &mut Take<'
                 let (sum, event) = line.split_once(',').map_or((line, None), |(sum, event)| (sum, Some(event)));
                 let sum = key::parse_sum(sum.trim().as_bytes()).ok_or(Reason::NotSum)?;
                 let event_uuid = event.and_then(|event| Uuid::parse(event.trim()));
-                Ok(Exported { event_uuid, ..Exported::bare(Value::Sum(sum)) })
+                Ok(Exported { at, event_uuid, ..Exported::bare(Value::Sum(sum)) })
             });
             take(sum.map_or_else(|reason| Read::Skipped { at, reason }, Read::Attribute))
         }),
@@ -208,7 +211,7 @@ fn each_value(from: &mut impl BufRead, take: &mut Take<'_>, value: impl Fn(&str)
             other => other.map(str::trim),
         };
         let read = line.and_then(|line| if line.len() > 2 * VALUE_BYTES_MAX { Err(Reason::TooLong) } else { value(line) });
-        take(read.map_or_else(|reason| Read::Skipped { at, reason }, |value| Read::Attribute(Exported::bare(value))))
+        take(read.map_or_else(|reason| Read::Skipped { at, reason }, |value| Read::Attribute(Exported { at, ..Exported::bare(value) })))
     })
 }
 

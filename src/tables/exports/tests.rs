@@ -104,6 +104,7 @@ fn csv_is_read_as_misp_writes_it() {
     );
     let Read::Attribute(first) = &read_by(&format, text.as_bytes(), 64)[0] else { panic!() };
     let expected = Exported {
+        at: 2,
         misp_type: Some("ip-dst".into()),
         category: "Network activity".into(),
         uuid: Uuid::parse(UUID),
