@@ -217,8 +217,11 @@ fn network(kind: Kind, text: &str) -> Option<IpNet> {
     networks::parse(text).filter(|net| net.prefix_len() < net.max_prefix_len())
 }
 
+/// What takes sorted rows: key, attribute, true for the first of its key.
+type Give<'g> = dyn FnMut(Key, &[u8], bool) -> io::Result<()> + 'g;
+
 /// Hands out the rows of one spool by key, without what repeats.
-fn sort(rows: &[u8], totals: &mut Built, give: &mut dyn FnMut(Key, &[u8], bool) -> io::Result<()>) -> Result<(), MirrorError> {
+fn sort(rows: &[u8], totals: &mut Built, give: &mut Give<'_>) -> Result<(), MirrorError> {
     let mut sorted: Vec<(Key, &[u8])> = Vec::new();
     let mut rest = rows;
     while !rest.is_empty() {

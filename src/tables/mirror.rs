@@ -50,6 +50,11 @@ pub enum MirrorError {
     Read(#[from] io::Error),
 }
 
+/// A key and an attribute of it, encoded.
+pub(super) type Row<'r> = (Key, &'r [u8]);
+/// What takes rows.
+type TakeRow<'t> = dyn FnMut(Key, &[u8]) -> Result<(), MirrorError> + 't;
+
 /// Something to read at any place.
 pub trait ReadAt {
     /// Fills `buf` from `offset`.
@@ -260,7 +265,7 @@ impl<R: ReadAt> Mirror<R> {
     ///
     /// # Errors
     /// As [`Mirror::find`], or what `take` gives.
-    pub(super) fn each(&self, take: &mut dyn FnMut(Key, &[u8]) -> Result<(), MirrorError>) -> Result<(), MirrorError> {
+    pub(super) fn each(&self, take: &mut TakeRow<'_>) -> Result<(), MirrorError> {
         for number in 0..self.index.len() {
             each(&self.block(number)?, take)?;
         }
@@ -269,7 +274,7 @@ impl<R: ReadAt> Mirror<R> {
 }
 
 /// Hands out the rows of a block.
-fn each(mut rows: &[u8], take: &mut dyn FnMut(Key, &[u8]) -> Result<(), MirrorError>) -> Result<(), MirrorError> {
+fn each(mut rows: &[u8], take: &mut TakeRow<'_>) -> Result<(), MirrorError> {
     while !rows.is_empty() {
         let ((key, encoded), rest) = row(rows)?;
         take(key, encoded)?;
@@ -279,7 +284,7 @@ fn each(mut rows: &[u8], take: &mut dyn FnMut(Key, &[u8]) -> Result<(), MirrorEr
 }
 
 /// The first row of a block, or of a spool, which has the same, and what follows it.
-pub(super) fn row(rows: &[u8]) -> Result<((Key, &[u8]), &[u8]), TableError> {
+pub(super) fn row(rows: &[u8]) -> Result<(Row<'_>, &[u8]), TableError> {
     let torn = || damaged("a row is cut");
     let key = Key(number(rows, 0, 8).ok_or_else(torn)?);
     let length = number(rows, 8, 4).ok_or_else(torn)? as usize;

@@ -5,20 +5,21 @@ use std::{
     fs,
     hint::black_box,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::Context;
 use argh::FromArgs;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use shipper::{
     io::disk::RealDisk,
     store::intel::{Import, Tables},
     tables::{Attribute, Hit, Indicator, Kind, Uuid},
 };
 
-use crate::size;
+use crate::{Usage, size};
 
 /// builds indicator tables of synthetic attributes and asks them; then a plain set of texts
 #[derive(FromArgs)]
@@ -36,35 +37,51 @@ pub struct Intel {
     /// folder for the tables, about 150 bytes an attribute twice over; removed at the end (default: one in the folder for temporary files)
     #[argh(option)]
     dir: Option<PathBuf>,
+    /// one part alone, in this process, as JSON: build, ask (what was built) or plain; wants --dir
+    #[argh(option)]
+    part: Option<String>,
     /// print the figures as JSON
     #[argh(switch)]
     json: bool,
 }
 
-#[derive(Debug, Serialize)]
-struct Figures {
+/// What building costs.
+#[derive(Debug, Serialize, Deserialize)]
+struct Build {
     attributes: u64,
     indicators: u64,
-    build_seconds: f64,
+    seconds: f64,
     attributes_per_second: f64,
-    /// MiB of memory in use before anything.
+    /// MiB in use before.
     base_mib: f64,
-    /// MiB more at the peak of building.
-    build_peak_mib: f64,
-    /// MiB more at the peak of loading and asking.
-    load_peak_mib: f64,
-    load_seconds: f64,
-    filter_mib: f64,
+    /// MiB more at the peak.
+    peak_mib: f64,
     disk_mib: f64,
+}
+
+/// What holding and asking costs.
+#[derive(Debug, Serialize, Deserialize)]
+struct Ask {
+    load_seconds: f64,
+    /// MiB more than before loading, at the peak of loading and asking.
+    peak_mib: f64,
+    filter_mib: f64,
     hit_ns: f64,
     miss_ns: f64,
-    false_negatives: u64,
-    false_positive_rate: f64,
+    false_noes: u64,
+    false_yes_rate: f64,
+    /// Microseconds for a hit with its details.
     mirror_us: f64,
-    plain_values: u64,
-    plain_mib: f64,
-    plain_hit_ns: f64,
-    plain_miss_ns: f64,
+}
+
+/// The reference: all texts in a set.
+#[derive(Debug, Serialize, Deserialize)]
+struct Plain {
+    values: u64,
+    /// MiB at the peak.
+    peak_mib: f64,
+    hit_ns: f64,
+    miss_ns: f64,
 }
 
 /// A value that repeats for no other number.
@@ -97,18 +114,11 @@ fn attribute(n: u64) -> Attribute {
     }
 }
 
-/// KiB that the kernel tells of this process.
+/// MiB that the kernel tells of this process: `VmRSS` now, `VmHWM` at the peak.
 fn memory(field: &str) -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
-    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
-}
-
-/// MiB in use now, and the peak set back to it.
-fn settle() -> f64 {
-    // Where that is not allowed, peaks are those since the start, which only makes them higher.
-    let _ = fs::write("/proc/self/clear_refs", "5");
-    memory("VmRSS") / 1024.0
+    line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok()).unwrap_or(0.0) / 1024.0
 }
 
 fn disk_bytes(dir: &Path) -> u64 {
@@ -131,58 +141,89 @@ fn ask(count: u64, from: u64, mut is_known: impl FnMut(&str) -> bool) -> (f64, u
 }
 
 impl Intel {
-    /// Measures.
+    /// Measures: each part in a process of its own, since an allocator keeps what it once had.
     pub fn run(&self) -> anyhow::Result<()> {
-        let dir = self.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("shipper-bench-intel-{}", std::process::id())));
-        fs::create_dir(&dir).with_context(|| format!("cannot make {}; name a folder that is not there yet with --dir", dir.display()))?;
-        let measured = self.measure(&dir);
-        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
-        let figures = measured?;
-        if self.json {
-            println!("{}", serde_json::to_string(&figures)?);
+        if let (Some(part), Some(dir)) = (self.part.as_deref(), &self.dir) {
+            println!("{}", self.measure(part, dir)?);
             return Ok(());
         }
-        let f = &figures;
-        println!("{} attributes, {} indicators", f.attributes, f.indicators);
+        let dir = self.dir.clone().unwrap_or_else(|| std::env::temp_dir().join(format!("shipper-bench-intel-{}", std::process::id())));
+        fs::create_dir(&dir).with_context(|| format!("cannot make {}; name a folder that is not there yet with --dir", dir.display()))?;
+        let measured = ["build", "ask", "plain"].map(|part| self.part(part, &dir));
+        fs::remove_dir_all(&dir).with_context(|| format!("cannot remove {}", dir.display()))?;
+        let [build, ask, plain] = measured;
+        let build: Build = serde_json::from_str(&build?)?;
+        let ask: Ask = serde_json::from_str(&ask?)?;
+        let plain: Plain = serde_json::from_str(&plain?)?;
+        if self.json {
+            println!("{}", serde_json::json!({"build": build, "ask": ask, "plain": plain}));
+            return Ok(());
+        }
+        println!("{} attributes, {} indicators", build.attributes, build.indicators);
+        let Build { seconds, attributes_per_second, peak_mib, base_mib, disk_mib, .. } = build;
         println!(
-            "build   {:.1} s, {:.0} attributes/s, peak {:.1} MiB above {:.1}",
-            f.build_seconds, f.attributes_per_second, f.build_peak_mib, f.base_mib
+            "build   {seconds:.1} s, {attributes_per_second:.0} attributes/s, peak {peak_mib:.1} MiB above {base_mib:.1}; on disk {disk_mib:.0} MiB"
         );
+        println!("load    {:.3} s, peak {:.1} MiB, of which the filter {:.1}", ask.load_seconds, ask.peak_mib, ask.filter_mib);
+        let rate = 100.0 * ask.false_yes_rate;
         println!(
-            "load    {:.3} s, peak {:.1} MiB above that, of which the filter {:.1}; on disk {:.0} MiB",
-            f.load_seconds, f.load_peak_mib, f.filter_mib, f.disk_mib
+            "ask     {:.0} ns a hit, {:.0} ns a miss; {} false noes, {rate:.5} % false yeses",
+            ask.hit_ns, ask.miss_ns, ask.false_noes
         );
-        println!(
-            "ask     {:.0} ns a hit, {:.0} ns a miss; {} false noes, {:.5} % false yeses",
-            f.hit_ns,
-            f.miss_ns,
-            f.false_negatives,
-            100.0 * f.false_positive_rate
-        );
-        println!("mirror  {:.1} µs a hit with its details", f.mirror_us);
-        println!(
-            "plain   {} texts in a set: {:.1} MiB, {:.0} ns a hit, {:.0} ns a miss (reference)",
-            f.plain_values, f.plain_mib, f.plain_hit_ns, f.plain_miss_ns
-        );
-        let of_plain = f.plain_mib / f.plain_values.max(1) as f64;
-        println!(
-            "        memory for one indicator: {:.2} of the reference",
-            f.load_peak_mib / f.indicators.max(1) as f64 / of_plain.max(1e-12)
-        );
+        println!("mirror  {:.1} µs a hit with its details", ask.mirror_us);
+        let Plain { values, peak_mib, hit_ns, miss_ns } = plain;
+        println!("plain   {values} texts in a set: peak {peak_mib:.1} MiB, {hit_ns:.0} ns a hit, {miss_ns:.0} ns a miss (reference)");
+        let one = |mib: f64, count: u64| mib * f64::from(1 << 20) / count.max(1) as f64;
+        println!("memory  {:.1} bytes an indicator, reference {:.1}", one(ask.peak_mib, build.indicators), one(peak_mib, values));
         Ok(())
     }
 
-    fn measure(&self, dir: &Path) -> anyhow::Result<Figures> {
-        let base = settle();
+    /// One part in a process of its own; what it prints.
+    fn part(&self, part: &str, dir: &Path) -> anyhow::Result<String> {
+        let own = std::env::current_exe().context("cannot tell where shipper-bench is")?;
+        let numbers = [("--count", self.count), ("--plain", self.plain), ("--probes", self.probes)];
+        let output = Command::new(own)
+            .args(["intel", "--part", part, "--dir"])
+            .arg(dir)
+            .args(numbers.iter().flat_map(|(flag, number)| [(*flag).to_owned(), number.to_string()]))
+            .stderr(Stdio::inherit())
+            .output()
+            .with_context(|| format!("cannot start the part {part}"))?;
+        anyhow::ensure!(output.status.success(), "the part {part} ended with {}", output.status);
+        String::from_utf8(output.stdout).with_context(|| format!("the part {part} prints no text"))
+    }
+
+    fn measure(&self, part: &str, dir: &Path) -> anyhow::Result<String> {
+        Ok(match part {
+            "build" => serde_json::to_string(&self.build(dir)?)?,
+            "ask" => serde_json::to_string(&self.ask(dir)?)?,
+            "plain" => serde_json::to_string(&self.plain())?,
+            other => return Err(Usage(format!("no part {other:?}; known: build, ask, plain")).into()),
+        })
+    }
+
+    fn build(&self, dir: &Path) -> anyhow::Result<Build> {
+        let base_mib = memory("VmRSS");
         let begun = Instant::now();
         let mut import = Import::begin(Arc::new(RealDisk::new()), dir, Box::new(|_| Ok(())))?;
         for n in 0..self.count {
             import.add(&attribute(n))??;
         }
         let status = import.finish(vec!["synthetic".into()], Default::default(), 0, &mut |_| ())?;
-        let build = begun.elapsed();
-        let build_peak = memory("VmHWM") / 1024.0 - base;
-        let before = settle();
+        let seconds = begun.elapsed().as_secs_f64();
+        Ok(Build {
+            attributes: self.count,
+            indicators: status.indicators,
+            seconds,
+            attributes_per_second: self.count as f64 / seconds.max(1e-9),
+            base_mib,
+            peak_mib: memory("VmHWM") - base_mib,
+            disk_mib: disk_bytes(&dir.join("intel")) as f64 / f64::from(1 << 20),
+        })
+    }
+
+    fn ask(&self, dir: &Path) -> anyhow::Result<Ask> {
+        let base = memory("VmRSS");
         let begun = Instant::now();
         let tables = Tables::load(&RealDisk::new(), dir)?.context("nothing was built")?;
         let load = begun.elapsed();
@@ -190,44 +231,31 @@ impl Intel {
         let is_known = |value: &str| tables.indicators.probe(value.as_bytes()) != Hit::No;
         let (hit_ns, hits) = ask(probes, 0, is_known);
         let (miss_ns, wrong) = ask(self.probes, self.count, is_known);
-        let looked = probes.min(20_000);
+        let looked = probes.clamp(1, 20_000);
         let begun = Instant::now();
         let mut told = 0;
-        for n in 0..looked {
-            told += tables.find(value(n * (self.count / looked.max(1))).1.as_bytes())?.len() as u64;
+        for n in 0..looked.min(self.count) {
+            told += tables.find(value(n * (self.count / looked)).1.as_bytes())?.len() as u64;
         }
         let mirror = begun.elapsed();
-        anyhow::ensure!(told >= looked, "the mirror has {told} of {looked}; this is a defect of shipper");
-        // The base, not what the allocator kept of building: what a fresh process would have.
-        let load_peak = memory("VmHWM") / 1024.0 - before.max(base);
-        let filter_mib = tables.indicators.filter().bytes() as f64 / f64::from(1 << 20);
-        let disk_mib = disk_bytes(&dir.join("intel")) as f64 / f64::from(1 << 20);
-        drop(tables);
-        let before = settle();
-        let plain: HashSet<String> = (0..self.plain).map(|n| value(n).1).collect();
-        let plain_mib = memory("VmRSS") / 1024.0 - before;
-        let (plain_hit_ns, _) = ask(self.plain.min(self.probes), 0, |value| plain.contains(value));
-        let (plain_miss_ns, _) = ask(self.probes, self.count.max(self.plain), |value| plain.contains(value));
-        Ok(Figures {
-            attributes: self.count,
-            indicators: status.indicators,
-            build_seconds: build.as_secs_f64(),
-            attributes_per_second: self.count as f64 / build.as_secs_f64().max(1e-9),
-            base_mib: base,
-            build_peak_mib: build_peak,
-            load_peak_mib: load_peak,
+        anyhow::ensure!(told >= looked.min(self.count), "the mirror has {told} of {looked}; this is a defect of shipper");
+        Ok(Ask {
             load_seconds: load.as_secs_f64(),
-            filter_mib,
-            disk_mib,
+            peak_mib: memory("VmHWM") - base,
+            filter_mib: tables.indicators.filter().bytes() as f64 / f64::from(1 << 20),
             hit_ns,
             miss_ns,
-            false_negatives: probes - hits,
-            false_positive_rate: wrong as f64 / self.probes.max(1) as f64,
-            mirror_us: mirror.as_secs_f64() * 1e6 / looked.max(1) as f64,
-            plain_values: self.plain,
-            plain_mib,
-            plain_hit_ns,
-            plain_miss_ns,
+            false_noes: probes - hits,
+            false_yes_rate: wrong as f64 / self.probes.max(1) as f64,
+            mirror_us: mirror.as_secs_f64() * 1e6 / looked as f64,
         })
+    }
+
+    fn plain(&self) -> Plain {
+        let base = memory("VmRSS");
+        let set: HashSet<String> = (0..self.plain).map(|n| value(n).1).collect();
+        let (hit_ns, _) = ask(self.plain.min(self.probes), 0, |value| set.contains(value));
+        let (miss_ns, _) = ask(self.probes, self.count.max(self.plain), |value| set.contains(value));
+        Plain { values: self.plain, peak_mib: memory("VmHWM") - base, hit_ns, miss_ns }
     }
 }

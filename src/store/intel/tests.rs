@@ -1,5 +1,7 @@
 //! The folder on a real disk: whole generations, whatever ends an import.
 
+#![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
+
 use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, sync::Arc};
 
 use super::*;

@@ -152,16 +152,19 @@ fn quoted_field(quoted: &[u8]) -> Result<(Cow<'_, [u8]>, &[u8]), bool> {
     }
 }
 
+/// A line with its number.
+type Line = (u64, Result<Vec<u8>, Reason>);
+
 /// Lines that were looked at ahead, for when a record does not end.
 struct Ahead<'f, F> {
     from: &'f mut F,
     /// Number of the line last taken from the file.
     number: u64,
-    waiting: VecDeque<(u64, Result<Vec<u8>, Reason>)>,
+    waiting: VecDeque<Line>,
 }
 
 impl<F: BufRead> Ahead<'_, F> {
-    fn next(&mut self) -> io::Result<Option<(u64, Result<Vec<u8>, Reason>)>> {
+    fn next(&mut self) -> io::Result<Option<Line>> {
         if let Some(line) = self.waiting.pop_front() {
             return Ok(Some(line));
         }
@@ -189,7 +192,7 @@ pub(super) fn read(columns: &Columns, from: &mut impl BufRead, take: &mut Take<'
         if record.iter().all(u8::is_ascii_whitespace) {
             continue;
         }
-        let mut more: Vec<(u64, Result<Vec<u8>, Reason>)> = Vec::new();
+        let mut more: Vec<Line> = Vec::new();
         let read = loop {
             let mut fields = Vec::new();
             match split(&record, &mut fields) {

@@ -43,8 +43,11 @@ pub(super) fn next(from: &mut impl BufRead, line: &mut Vec<u8>) -> io::Result<Op
     Ok(Some(if too_long { Err(Reason::TooLong) } else { Ok(()) }))
 }
 
+/// What takes lines.
+pub(super) type TakeLine<'t> = dyn FnMut(u64, Result<&str, Reason>) -> io::Result<()> + 't;
+
 /// Hands out every line as text with its number from 1; a byte-order mark is taken off.
-pub(super) fn each(from: &mut impl BufRead, take: &mut dyn FnMut(u64, Result<&str, Reason>) -> io::Result<()>) -> io::Result<()> {
+pub(super) fn each(from: &mut impl BufRead, take: &mut TakeLine<'_>) -> io::Result<()> {
     let mut line = Vec::new();
     let mut at = 0;
     while let Some(read) = next(from, &mut line)? {

@@ -19,7 +19,8 @@ fn lists(list_type: &str, entries: &[&str]) -> Warninglists {
 
 #[test]
 fn each_type_matches_in_its_own_way() {
-    let cases: &[(&str, &[&str], Kind, &[(&str, bool)])] = &[
+    type Case<'c> = (&'c str, &'c [&'c str], Kind, &'c [(&'c str, bool)]);
+    let cases: &[Case<'_>] = &[
         (
             "hostname",
             &["google.com", ".Microsoft.com.", "*.cdn.net"],
