@@ -14,11 +14,11 @@ use shipper::tables::{
 fn all(format: &Format, bytes: &[u8], buffer: usize) -> Vec<Read> {
     let mut all = Vec::new();
     let mut from = BufReader::with_capacity(buffer, Cursor::new(bytes));
-    let take = &mut |read| {
+    read(format, &mut from, &mut |read| {
         all.push(read);
         Ok(())
-    };
-    read(format, &mut from, take).expect("memory can be read");
+    })
+    .expect("memory can be read");
     all
 }
 

@@ -69,12 +69,13 @@ impl Changes {
         Ok(())
     }
 
-    /// Takes an attribute away from the keys that it was changed to earlier: its value was edited.
+    /// Takes attributes away from the changed keys that they no longer have: their value was edited.
+    /// Where the old value stands in the mirror alone, it stays known until the next full build.
     ///
-    /// - `keys`: keys that it still has.
-    pub fn forget(&mut self, uuid: Uuid, keys: &[Key]) {
-        for (_, held) in self.by_key.iter_mut().filter(|(key, _)| !keys.contains(key)) {
-            held.retain(|other| other.uuid != Some(uuid));
+    /// - `keys_of`: all keys that each of them has now.
+    pub fn forget(&mut self, keys_of: &BTreeMap<Uuid, Vec<Key>>) {
+        for (key, held) in &mut self.by_key {
+            held.retain(|other| other.uuid.and_then(|uuid| keys_of.get(&uuid)).is_none_or(|keys| keys.contains(key)));
         }
     }
 
@@ -193,9 +194,11 @@ mod tests {
         apply(&mut changes, one, Change::Put, &[]);
         apply(&mut changes, edited.clone(), Change::Put, &[]);
         assert_eq!(changes.get(key), Some(&[edited][..]), "one attribute, once");
-        changes.forget(Uuid([1; 16]), &[key]);
+        changes.forget(&BTreeMap::from([(Uuid([1; 16]), vec![key])]));
         assert_eq!(changes.get(key).map(<[_]>::len), Some(1), "it still has this value");
-        changes.forget(Uuid([1; 16]), &[]);
+        changes.forget(&BTreeMap::from([(Uuid([9; 16]), vec![])]));
+        assert_eq!(changes.get(key).map(<[_]>::len), Some(1), "another one is edited");
+        changes.forget(&BTreeMap::from([(Uuid([1; 16]), vec![Key::of(b"b.example")])]));
         assert_eq!(changes.get(key), Some(&[][..]));
     }
 

@@ -137,15 +137,15 @@ impl Networks {
 /// Bytes of one network in [`encode`].
 const ENCODED_BYTES: usize = 17;
 
-/// Writes networks down, without tags: 16 bytes of address and the prefix length, 0–32 or 128 + 0–128.
+/// Writes networks down, without tags: 16 bytes of address, and the prefix length: 0–32 for IPv4, 100 more than
+/// itself for IPv6.
 pub(super) fn encode(networks: &Networks) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(networks.len() * ENCODED_BYTES);
     for (net, _) in networks.iter() {
         bytes.extend_from_slice(&wide(net.network()).to_be_bytes());
         bytes.push(match net {
             IpNet::V4(v4) => v4.prefix_len(),
-            // 0–128 does not fit beside 0–32 in one byte but for the last, which is 255 here.
-            IpNet::V6(v6) => 100 + v6.prefix_len().min(128),
+            IpNet::V6(v6) => 100 + v6.prefix_len(),
         });
     }
     bytes

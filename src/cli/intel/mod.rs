@@ -50,7 +50,7 @@ pub fn run(args: &Intel) -> anyhow::Result<ExitCode> {
 
 /// The state folder: `--state`, else by the config.
 fn state_dir(config: Option<&PathBuf>, state: Option<&PathBuf>) -> anyhow::Result<PathBuf> {
-    Ok(super::state::Place::find(config.map(PathBuf::as_path), state.map(PathBuf::as_path))?.dir)
+    Ok(super::state::Place::find_by(config.map(PathBuf::as_path), state.map(PathBuf::as_path), "--state")?.dir)
 }
 
 /// The form of a value in which the tables know it, which is the one that extraction gives.

@@ -15,6 +15,7 @@ mod import;
 mod status;
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     io,
     net::IpAddr,
@@ -30,7 +31,7 @@ pub use status::{FORMAT, Status};
 use crate::{
     io::{Disk, disk::LockError},
     tables::{
-        Attribute, Filter, Hit, Indicators, Key, Mirror, MirrorError, ReadAt, TableError,
+        Attribute, Filter, Hit, Indicators, Key, Mirror, MirrorError, ReadAt, TableError, Uuid,
         changes::{Change, Changes},
     },
 };
@@ -186,9 +187,14 @@ impl Tables {
     /// If the mirror cannot be read, or the changes cannot be written.
     pub fn change(&mut self, disk: &dyn Disk, all: Vec<(Attribute, Change)>, until: u64) -> Result<bool, IntelError> {
         let mut changes = self.changes.clone();
+        let mut keys_of: BTreeMap<Uuid, Vec<Key>> = BTreeMap::new();
         for (attribute, change) in all {
+            if let Some(uuid) = attribute.uuid.filter(|_| change == Change::Put) {
+                keys_of.entry(uuid).or_default().push(attribute.indicator.key());
+            }
             changes.apply(attribute, change, |key| self.mirror.of_key(key)).map_err(|source| self.broken(source))?;
         }
+        changes.forget(&keys_of);
         changes.until = until;
         let name = format!("changes-{}", self.status.generation);
         put(disk, &self.dir, &name, &changes.encode())?;
