@@ -40,11 +40,12 @@ pub trait Spool {
     /// # Errors
     /// As write(2).
     fn append(&mut self, spool: u8, bytes: &[u8]) -> io::Result<()>;
-    /// Gives back all that was appended to one, and forgets it.
+    /// Puts all that was appended to one in place of what is in `into`, and forgets it. The buffer
+    /// is the same for all 256: 256 of their own size would leave an allocator full of holes.
     ///
     /// # Errors
     /// As read(2).
-    fn take(&mut self, spool: u8) -> io::Result<Vec<u8>>;
+    fn take(&mut self, spool: u8, into: &mut Vec<u8>) -> io::Result<()>;
 }
 
 /// Spools in memory, for small sets and tests.
@@ -64,8 +65,9 @@ impl Spool for InMemory {
         }
         Ok(())
     }
-    fn take(&mut self, spool: u8) -> io::Result<Vec<u8>> {
-        Ok(self.0.get_mut(usize::from(spool)).map(std::mem::take).unwrap_or_default())
+    fn take(&mut self, spool: u8, into: &mut Vec<u8>) -> io::Result<()> {
+        *into = self.0.get_mut(usize::from(spool)).map(std::mem::take).unwrap_or_default();
+        Ok(())
     }
 }
 
@@ -188,11 +190,12 @@ impl<S: Spool> Builder<S> {
         let mut totals = Built::default();
         let mut filter = FilterWriter::new(filter, self.taken)?;
         let mut mirror = MirrorWriter::new(mirror)?;
+        let mut rows = Vec::new();
         for number in 0..=u8::MAX {
             if let Some(buffer) = self.buffers.get_mut(usize::from(number)).map(std::mem::take) {
                 self.spool.append(number, &buffer)?;
             }
-            let rows = self.spool.take(number)?;
+            self.spool.take(number, &mut rows)?;
             sort(&rows, &mut totals, &mut |key, encoded, is_new| {
                 if is_new {
                     filter.push(key)?;

@@ -11,7 +11,7 @@ use super::{IntelError, Own, Pread, Status, changes, fail, folder, settle};
 use crate::{
     io::{Disk, disk::StateLock},
     tables::{
-        Attribute, Mirror, MirrorError,
+        Attribute, Mirror, MirrorError, ReadAt,
         build::{Builder, Refused, Spool},
     },
 };
@@ -45,14 +45,21 @@ impl Spool for Files {
         self.disk.append(&self.path(spool), bytes)
     }
 
-    fn take(&mut self, spool: u8) -> io::Result<Vec<u8>> {
+    fn take(&mut self, spool: u8, into: &mut Vec<u8>) -> io::Result<()> {
+        into.clear();
         if !self.made.get_mut(usize::from(spool)).is_some_and(std::mem::take) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let path = self.path(spool);
-        let bytes = self.disk.read(&path)?;
-        self.disk.remove(&path)?;
-        Ok(bytes)
+        let file = Pread::open(&path)?;
+        let length = usize::try_from(file.size()?).map_err(io::Error::other)?;
+        if into.capacity() < length {
+            // Spools are alike: a little more than one of them holds is enough for all.
+            *into = Vec::with_capacity(length + length / 16);
+        }
+        into.resize(length, 0);
+        file.read_exact_at(into, 0)?;
+        self.disk.remove(&path)
     }
 }
 
