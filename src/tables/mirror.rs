@@ -196,11 +196,8 @@ impl<R: ReadAt> Mirror<R> {
             return Err(damaged("its checksum does not match").into());
         }
         let (rows, rest) = index.as_chunks::<16>();
-        let index: Vec<(Key, u64)> = {
-            let mut rows_read = Vec::with_capacity(rows.len());
-            rows_read.extend(rows.iter().filter_map(|row| Some((Key(number(row, 0, 8)?), number(row, 8, 8)?))));
-            rows_read
-        };
+        // Of exact size, so that it is never copied while it grows.
+        let index: Vec<(Key, u64)> = rows.iter().map(|row| (Key(number(row, 0, 8).unwrap_or(0)), number(row, 8, 8).unwrap_or(0))).collect();
         let begins = index.first().is_none_or(|(_, at)| *at == HEADER_BYTES);
         let ends = index.last().map_or(index_at == HEADER_BYTES, |(_, at)| *at < index_at);
         if !rest.is_empty() || !begins || !ends || !index.is_sorted_by(|a, b| a.0 < b.0 && a.1 < b.1) {
