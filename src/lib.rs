@@ -28,6 +28,7 @@ pub mod framing;
 pub mod intel;
 pub mod ledger;
 pub mod synth;
+pub mod tables;
 
 pub mod parcel;
 

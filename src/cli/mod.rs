@@ -10,6 +10,7 @@ pub mod doctor;
 pub mod flights;
 pub mod import;
 pub mod inside;
+pub mod intel;
 pub mod list;
 pub mod live;
 pub mod log;
@@ -79,6 +80,7 @@ enum Command {
     Doctor(doctor::Doctor),
     State(state::State),
     DeadLetter(dead_letter::DeadLetter),
+    Intel(intel::Intel),
 }
 
 /// Parses the command line, runs the command, prints what failed, chooses the exit code.
@@ -111,6 +113,7 @@ pub fn main() -> ExitCode {
         Some(Command::Doctor(args)) => doctor::run(&args),
         Some(Command::State(args)) => state::run(&args),
         Some(Command::DeadLetter(args)) => dead_letter::run(&args),
+        Some(Command::Intel(args)) => intel::run(&args),
     };
     match outcome {
         Ok(code) => code,
@@ -149,6 +152,7 @@ fn code_of(error: &anyhow::Error) -> u8 {
         || error.downcast_ref::<crate::store::StoreError>().is_some()
         || matches!(error.downcast_ref(), Some(crate::topology::run::RunError::Snapshot { .. }))
         || error.downcast_ref::<crate::io::disk::LockError>().is_some()
+        || matches!(error.downcast_ref(), Some(crate::store::intel::IntelError::Lock(_)))
     {
         return UNAVAILABLE;
     }

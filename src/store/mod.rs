@@ -11,6 +11,7 @@
 
 #![cfg_attr(not(test), deny(clippy::unwrap_used, clippy::expect_used))]
 
+pub mod intel;
 mod letters;
 #[cfg(test)]
 mod tests;

@@ -4,6 +4,7 @@
 mod agent;
 mod api;
 mod cli_doctor;
+mod cli_intel;
 mod cli_state;
 mod config_import;
 mod config_samples;

@@ -5,6 +5,7 @@
 mod agent;
 mod generate;
 mod handle;
+mod intel;
 mod kafka;
 mod live;
 mod read;
@@ -41,6 +42,7 @@ enum Command {
     Gen(generate::Gen),
     Read(read::Read),
     Handle(handle::Handle),
+    Intel(intel::Intel),
     Kafka(kafka::Kafka),
     Live(live::Live),
 }
@@ -69,6 +71,7 @@ fn main() -> ExitCode {
         Command::Gen(command) => command.run(),
         Command::Read(command) => command.run(),
         Command::Handle(command) => command.run(),
+        Command::Intel(command) => command.run(),
         Command::Kafka(command) => command.run(),
         Command::Live(command) => command.run(),
     };

@@ -12,6 +12,8 @@ use std::{
 use anyhow::Context;
 use argh::FromArgs;
 
+pub(super) use repair::own_as_folder;
+
 use super::DEFAULT_CONFIG;
 use crate::{
     checkpoint::{self, Checkpoint, CheckpointError, Chosen, Slot},
@@ -49,12 +51,20 @@ impl Place {
     /// # Errors
     /// If the config cannot be read at all.
     pub fn find(config: Option<&Path>, dir: Option<&Path>) -> anyhow::Result<Self> {
+        Self::find_by(config, dir, "--dir")
+    }
+
+    /// As [`find`](Self::find), for a command whose flag for the folder has another name.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find).
+    pub fn find_by(config: Option<&Path>, dir: Option<&Path>, flag: &str) -> anyhow::Result<Self> {
         if let Some(dir) = dir {
             return Ok(Self { dir: dir.to_owned(), letters: dir.join("dead-letter"), sources: None });
         }
         let path = config.unwrap_or(Path::new(DEFAULT_CONFIG));
-        let config =
-            Config::load(Some(path), std::env::vars(), &[], &Host::this()).context("cannot tell where the state is; name it with --dir")?;
+        let config = Config::load(Some(path), std::env::vars(), &[], &Host::this())
+            .with_context(|| format!("cannot tell where the state is; name it with {flag}"))?;
         if !config.errors.is_empty() {
             eprintln!("shipper: config {} has errors, `shipper check` tells them; its state folder is taken as read", path.display());
         }

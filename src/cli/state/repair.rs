@@ -165,7 +165,7 @@ fn set_aside(disk: &dyn Disk, dir: &Path, slot: Slot, away: bool) -> anyhow::Res
 }
 
 /// What root makes here would be closed to the agent's user.
-fn own_as_folder(dir: &Path, path: &Path) -> io::Result<()> {
+pub(crate) fn own_as_folder(dir: &Path, path: &Path) -> io::Result<()> {
     let (folder, file) = (fs::metadata(dir)?, fs::symlink_metadata(path)?);
     if (folder.uid(), folder.gid()) == (file.uid(), file.gid()) {
         return Ok(());

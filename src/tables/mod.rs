@@ -1,0 +1,37 @@
+//! Reference data beside the path of records: read-only, swapped whole. Bytes and meaning, no I/O.
+//!
+//! The indicators of a MISP server or feed: an export (`exports`) gives attributes, `build` sorts
+//! them into two files, and a running agent reads those:
+//!
+//! - the *filter* is in memory and is asked for every indicator that an alert holds: "no" is
+//!   certain, "yes" is wrong once in 65,536 times;
+//! - the *mirror* stays on disk and is asked only after a yes: it has event, tags and category.
+//!
+//! What changed since the last full build is in [`changes`], small and exact. [`Indicators`] is
+//! filter and changes together. A false yes costs one look-up, a false no is impossible: that is
+//! the promise every test here holds on to.
+//!
+//! `warninglists` says which values are known to be harmless, and which are only worth a note.
+
+#![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
+#![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
+
+pub mod attribute;
+pub mod build;
+pub mod changes;
+pub mod exports;
+pub mod filter;
+mod fuse;
+pub mod indicators;
+pub mod key;
+pub mod kinds;
+pub mod mirror;
+pub mod networks;
+pub mod warninglists;
+
+pub use attribute::{Attribute, Indicator, Uuid};
+pub use filter::{Filter, TableError};
+pub use indicators::{Hit, Indicators};
+pub use key::Key;
+pub use kinds::Kind;
+pub use mirror::{Mirror, MirrorError, ReadAt};
