@@ -32,6 +32,7 @@ pub mod net;
 
 pub mod api;
 pub mod handlers;
+pub mod lookups;
 pub mod sinks;
 pub mod sources;
 
