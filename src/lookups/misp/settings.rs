@@ -3,13 +3,11 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::{core::Limits, query::Filters, value::Expand};
+use crate::net::redis::{Place, Settings as Redis};
 use crate::{
     clock::nanos,
     limits,
-    net::{
-        breaker, http,
-        redis::{self, Place},
-    },
+    net::{breaker, http},
     register::{Field, Section, Type},
 };
 
@@ -123,7 +121,7 @@ pub struct Settings {
     pub filters: Filters,
     pub limits: Limits,
     /// A shared cache and the prefix of its keys.
-    pub redis: Option<(redis::Settings, String)>,
+    pub redis: Option<(Redis, String)>,
     /// In which a value is told once; `None`: no sightings.
     pub sightings: Option<Duration>,
 }
@@ -208,7 +206,7 @@ impl Settings {
         }
     }
 
-    fn redis(section: &mut Section<'_>) -> Option<(redis::Settings, String)> {
+    fn redis(section: &mut Section<'_>) -> Option<(Redis, String)> {
         let timeout = section.span("redis.timeout");
         let ca = section.opt_path("redis.ca");
         let user = section.opt_text("redis.user");
@@ -231,7 +229,7 @@ impl Settings {
                 if ca.is_some() && !matches!(place, Place::Tls { .. }) {
                     section.wrong("redis.ca", "says nothing without TLS; write redis.url as rediss://…");
                 }
-                Some((redis::Settings { place, user, password_file, db, connect_timeout: timeout, timeout }, prefix))
+                Some((Redis { place, user, password_file, db, connect_timeout: timeout, timeout }, prefix))
             }
             Err(why) => {
                 section.wrong("redis.url", why);
