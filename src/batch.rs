@@ -29,6 +29,8 @@ pub struct Batch {
     pub end: Option<Position>,
     /// Wall time at which the bytes were seen, nanoseconds since 1970.
     pub received: u64,
+    /// Number of its first message; not 0 in what was made later of another batch's messages.
+    base: u32,
     slab: Slab,
     parts: Parts,
     pool: Option<Arc<Ring<Parts>>>,
@@ -103,11 +105,15 @@ impl<'b> Message<'b> {
         let arena = self.arena;
         self.headers.iter().map(move |(name, span)| (*name, span.of(arena)))
     }
+    /// Where its record lies, as the header `shipper-origin` says it; empty if it has none.
+    pub fn origin(&self) -> &'b [u8] {
+        self.headers().find(|(name, _)| *name == ORIGIN_HEADER).map_or(&[], |(_, value)| value)
+    }
 }
 
 impl Batch {
     fn over(slab: Slab, parts: Parts, pool: Option<Arc<Ring<Parts>>>) -> Self {
-        Self { seq: 0, stream: 0, end: None, received: 0, slab, parts, pool }
+        Self { seq: 0, stream: 0, end: None, received: 0, base: 0, slab, parts, pool }
     }
     /// Messages in it.
     pub fn len(&self) -> usize {
@@ -117,12 +123,16 @@ impl Batch {
     pub fn is_empty(&self) -> bool {
         self.parts.messages.is_empty()
     }
-    /// The n-th message.
+    /// The numbers of its messages, in order.
+    pub fn numbers(&self) -> Range<u32> {
+        self.base..self.base + narrow(self.len())
+    }
+    /// The message of this number.
     ///
     /// # Panics
-    /// If there are not so many: numbers come from this batch.
+    /// If there is none: numbers come from this batch.
     pub fn message(&self, n: u32) -> Message<'_> {
-        let meta = &self.parts.messages[n as usize];
+        let meta = &self.parts.messages[(n - self.base) as usize];
         Message {
             output: meta.output,
             branch: meta.branch,
@@ -167,11 +177,53 @@ impl Batch {
             stream: self.stream,
             end: self.end.clone(),
             received: self.received,
+            base: 0,
             slab: Slab::default(),
             parts,
             pool: None,
         }
     }
+    /// An empty batch without bytes of its own, for messages that no slab brought.
+    ///
+    /// - `base`: number of its first message.
+    /// - `received`: wall time.
+    pub fn apart(stream: u32, base: u32, end: Position, received: u64) -> Self {
+        let mut batch = Self::over(Slab::default(), Parts::default(), None);
+        (batch.stream, batch.base, batch.end, batch.received) = (stream, base, Some(end), received);
+        batch.parts.records.push(Place { start: 0, len: 0 });
+        batch
+    }
+    /// Adds a message to a batch that was made [`apart`](Self::apart).
+    pub fn push(&mut self, message: Apart<'_>) {
+        let headers = narrow(self.parts.headers.len());
+        let origin = self.put(message.origin);
+        self.parts.headers.push((ORIGIN_HEADER, origin));
+        let key = message.key.map(|key| self.put(key));
+        let payload = Payload::Arena(self.put(message.payload));
+        let Apart { output, branch, time_ms, .. } = message;
+        self.parts.messages.push(Meta { output, branch, record: 0, key, headers: (headers, headers + 1), payload, time_ms });
+    }
+    /// Adds message `n` once more, for another output; nothing is copied.
+    pub fn pass_on(&mut self, n: u32, output: u8) {
+        let meta = self.parts.messages[(n - self.base) as usize];
+        self.parts.messages.push(Meta { output, ..meta });
+    }
+    /// Adds a message for the record of message `n`, with its headers and time.
+    ///
+    /// - `key`: `None` keeps the key of message `n`.
+    pub fn derive(&mut self, n: u32, output: u8, key: Option<&[u8]>, payload: &[u8]) {
+        let meta = self.parts.messages[(n - self.base) as usize];
+        let key = key.map_or(meta.key, |key| Some(self.put(key)));
+        let payload = Payload::Arena(self.put(payload));
+        self.parts.messages.push(Meta { output, key, payload, ..meta });
+    }
+
+    fn put(&mut self, bytes: &[u8]) -> Span {
+        let start = narrow(self.parts.arena.len());
+        self.parts.arena.extend_from_slice(bytes);
+        Span { start, end: narrow(self.parts.arena.len()) }
+    }
+
     /// Records that emitted something, in order.
     pub fn records(&self) -> &[Place] {
         &self.parts.records
@@ -185,6 +237,21 @@ impl Batch {
     pub fn slab(&self) -> &Slab {
         &self.slab
     }
+}
+
+/// A message for a batch that was made [`apart`](Batch::apart).
+#[derive(Clone, Copy, Debug)]
+pub struct Apart<'m> {
+    /// Slot of the output in the topology's list.
+    pub output: u8,
+    /// Branch that owes it.
+    pub branch: u8,
+    /// Where its record lies, as the header `shipper-origin` says it.
+    pub origin: &'m [u8],
+    pub key: Option<&'m [u8]>,
+    pub payload: &'m [u8],
+    /// Milliseconds since 1970, for sinks whose records carry a time.
+    pub time_ms: i64,
 }
 
 impl Drop for Batch {
@@ -424,6 +491,33 @@ mod tests {
             assert_eq!((copy.output, copy.branch, copy.key, copy.payload), (of.output, of.branch, of.key, of.payload));
             assert_eq!((copy.time_ms, copy.headers().collect::<Vec<_>>()), (of.time_ms, of.headers().collect()));
         }
+    }
+
+    #[test]
+    fn what_is_made_of_a_message_keeps_its_record_and_its_origin() {
+        let mut draft = Draft::new(Slab::from_bytes(b"one\n".to_vec()));
+        draft.outbox(Place { start: 0, len: 4 }, 3, &[Some(9)], origin()).1.message(0).key(b"k").time_ms(5).frame(0..3);
+        let mut batch = draft.finish(1, Position::Count(2), 11);
+        batch.pass_on(0, 4);
+        batch.derive(0, 5, None, b"two");
+        batch.derive(1, 6, Some(b"l"), b"three");
+        let rows: Vec<_> = batch.numbers().map(|n| batch.message(n)).map(|m| (m.output, m.branch, m.record, m.key, m.payload)).collect();
+        let (k, l) = (Some(&b"k"[..]), Some(&b"l"[..]));
+        assert_eq!(rows, [(9, 3, 0, k, &b"one"[..]), (4, 3, 0, k, b"one"), (5, 3, 0, k, b"two"), (6, 3, 0, l, b"three")]);
+        for n in batch.numbers() {
+            assert_eq!((batch.message(n).origin(), batch.message(n).time_ms), (&b"m/alerts/2026-03-14/000/7+4"[..], 5));
+        }
+
+        let mut apart = Batch::apart(1, 4, Position::Count(2), 12);
+        apart.push(Apart { output: 7, branch: 3, origin: b"o/1", key: None, payload: b"late", time_ms: 0 });
+        apart.pass_on(4, 8);
+        assert_eq!(apart.numbers(), 4..6);
+        for (n, output) in [(4, 7), (5, 8)] {
+            let message = apart.message(n);
+            assert_eq!((message.output, message.payload, message.origin()), (output, &b"late"[..], &b"o/1"[..]));
+            assert_eq!(apart.record_bytes(message.record), b"");
+        }
+        assert_eq!(apart.only(&[5]).numbers(), 0..1);
     }
 
     #[test]

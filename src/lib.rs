@@ -28,6 +28,8 @@ pub mod framing;
 pub mod ledger;
 pub mod synth;
 
+pub mod parcel;
+
 pub mod net;
 
 pub mod api;
@@ -35,6 +37,7 @@ pub mod handlers;
 pub mod lookups;
 pub mod sinks;
 pub mod sources;
+pub mod stages;
 
 pub mod cli;
 pub mod topology;

@@ -25,9 +25,25 @@ pub use tree::{Key, Node, Place, Value};
 /// gives `mod forward; mod dfn;` and `pub static ALL: &[&dyn Kind]`.
 #[macro_export]
 macro_rules! register {
-    ($kind:ident: $($module:ident :: $name:ident),+ $(,)?) => {
-        $(pub mod $module;)+
+    ($kind:ident: $($module:ident :: $name:ident),* $(,)?) => {
+        $(pub mod $module;)*
         /// Every kind of this folder, in the order in which `shipper list` shows them.
-        pub static ALL: &[&dyn $kind] = &[$(&$module::$name),+];
+        pub static ALL: &[&dyn $kind] = &[$(&$module::$name),*];
     };
+}
+
+/// One line of `shipper check`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    pub level: Level,
+    /// What, on what, and the remedy after `;`.
+    pub text: String,
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Good,
+    Warning,
+    Bad,
 }

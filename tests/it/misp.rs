@@ -62,7 +62,7 @@ fn on_edge<F: Future<Output = ()> + 'static>(body: impl FnOnce(Rc<dyn Executor>,
 }
 
 /// Asks all at once and waits for every verdict, by question.
-async fn ask_all(client: &misp::Misp, questions: impl IntoIterator<Item = (&'static str, String)>) -> Vec<Verdict> {
+async fn ask_all(client: &misp::Client, questions: impl IntoIterator<Item = (&'static str, String)>) -> Vec<Verdict> {
     let verdicts: Rc<RefCell<BTreeMap<usize, Verdict>>> = Rc::default();
     let mut count = 0;
     for (kind, value) in questions {
@@ -111,7 +111,7 @@ fn twenty_thousand_questions_are_answered_with_ten_calls_at_most() {
     let key = key_file(KEY);
     let settings = settings(&misp, key.path(), "parents = false\n");
     on_edge(async move |on, standing| {
-        let client = misp::Misp::start(&settings, on, standing.clone());
+        let client = misp::Client::start(&settings, on, standing.clone());
         let verdicts = ask_all(&client, questions(20_000)).await;
         are_right(&verdicts);
         assert_eq!((verdicts.len(), verdicts.iter().filter(|v| is_hit(v)).count()), (20_000, 829 * 20));
@@ -136,7 +136,7 @@ fn errors_hangs_resets_and_an_outage_lose_nothing() {
     let mut settings = settings(&misp, key.path(), "batch = 5\nparents = false\n");
     settings.http.timeout = Duration::from_millis(500);
     on_edge(async move |on, standing| {
-        let client = Rc::new(misp::Misp::start(&settings, on.clone(), standing.clone()));
+        let client = Rc::new(misp::Client::start(&settings, on.clone(), standing.clone()));
         let asking = client.clone();
         let (send, mut done) = tokio::sync::oneshot::channel();
         on.spawn(
@@ -163,7 +163,7 @@ fn its_own_limit_is_heeded() {
     let key = key_file(KEY);
     let settings = settings(&misp, key.path(), "connections = 2\nparents = false\n");
     on_edge(async move |on, standing| {
-        let client = misp::Misp::start(&settings, on, standing);
+        let client = misp::Client::start(&settings, on, standing);
         are_right(&ask_all(&client, questions(1000)).await);
         assert!((1..=2).contains(&misp.limited()), "those in flight at the first 429, no more: {}", misp.limited());
         assert_eq!(client.counts().limited, misp.limited());
@@ -177,7 +177,7 @@ fn a_wrong_key_holds_with_one_clear_message_until_it_is_mended() {
     let settings = settings(&misp, key.path(), "parents = false\n");
     let path = key.path().to_owned();
     on_edge(async move |on, standing| {
-        let client = Rc::new(misp::Misp::start(&settings, on.clone(), standing.clone()));
+        let client = Rc::new(misp::Client::start(&settings, on.clone(), standing.clone()));
         let asking = client.clone();
         let (send, mut done) = tokio::sync::oneshot::channel();
         on.spawn(
@@ -207,7 +207,7 @@ fn bad_values_are_found_alone_and_the_others_get_their_answers() {
     let key = key_file(KEY);
     let settings = settings(&misp, key.path(), "parents = false\n");
     on_edge(async move |on, standing| {
-        let client = misp::Misp::start(&settings, on, standing);
+        let client = misp::Client::start(&settings, on, standing);
         let verdicts = ask_all(&client, questions(1000)).await;
         let failed: Vec<_> = verdicts.iter().enumerate().filter(|(_, v)| matches!(v, Verdict::Failed(_))).collect();
         let why = Verdict::Failed("MISP answers 400 (Invalid value)".into());
@@ -234,7 +234,7 @@ fn answers_that_are_none_are_no_verdicts() {
         settings.http.body_max = 1_000_000;
         settings.http.timeout = Duration::from_millis(500);
         on_edge(async move |on, standing| {
-            let client = misp::Misp::start(&settings, on, standing.clone());
+            let client = misp::Client::start(&settings, on, standing.clone());
             let question = client.ask("domain", "n1.evil.example");
             let trouble = async {
                 until(|| standing.get().to_string().contains(expected)).await;
@@ -252,7 +252,7 @@ fn another_value_than_the_one_asked_for_is_a_miss() {
     let key = key_file(KEY);
     let settings = settings(&misp, key.path(), "parents = false\n");
     on_edge(async move |on, standing| {
-        let client = misp::Misp::start(&settings, on, standing);
+        let client = misp::Client::start(&settings, on, standing);
         assert_eq!(client.ask("domain", "evil.example").await, Verdict::Miss, "MISP's collation calls them equal");
         misp.change(|world| world.faults = vec![(100, Fault::OtherValue)]);
         assert_eq!(client.ask("domain", "other.example").await, Verdict::Miss);
@@ -273,7 +273,7 @@ fn networks_parents_hosts_and_parts_are_found() {
     let mut settings = settings(&misp, key.path(), "");
     settings.limits.networks_every = Some(u64::MAX);
     on_edge(async move |on, standing| {
-        let client = misp::Misp::start(&settings, on, standing);
+        let client = misp::Client::start(&settings, on, standing);
         let hits = async |kind, value: &str| match client.ask(kind, value).await {
             Verdict::Hit(hits) => hits.iter().map(|hit| format!("{} {}", hit.via.as_str(), hit.attribute.id)).collect(),
             Verdict::Miss => Vec::new(),
@@ -295,7 +295,7 @@ fn seen_values_are_told_once() {
     let key = key_file(KEY);
     let settings = settings(&misp, key.path(), "parents = false\nsightings = true\n");
     on_edge(async move |on, standing| {
-        let client = misp::Misp::start(&settings, on, standing);
+        let client = misp::Client::start(&settings, on, standing);
         ask_all(&client, (0..100).map(|_| ("domain", "n1.evil.example".to_owned()))).await;
         ask_all(&client, [("domain", "n900.evil.example".to_owned())]).await;
         until(|| !misp.sighted().is_empty()).await;

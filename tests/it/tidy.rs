@@ -17,7 +17,7 @@ const LAYERS: &[&[&str]] = &[
     &["topology"],
     &["sources", "handlers", "stages", "lookups", "sinks", "scan", "api"],
     &["net"],
-    &["store"],
+    &["store", "parcel"],
     &["alert", "batch", "framing", "ledger", "checkpoint", "dead_letter", "tables", "intel", "detect", "synth"],
     &["io"],
     &["ring"],

@@ -31,7 +31,7 @@ const SECOND: Nanos = 1_000_000_000;
 
 /// A MISP that can be asked. Questions that are open when it is dropped get no verdict.
 #[derive(Debug)]
-pub struct Misp(Rc<Inner>);
+pub struct Client(Rc<Inner>);
 
 type Then = Box<dyn FnOnce(Verdict)>;
 
@@ -58,14 +58,14 @@ impl std::fmt::Debug for Inner {
     }
 }
 
-impl Drop for Misp {
+impl Drop for Client {
     fn drop(&mut self) {
         self.0.is_closed.set(true);
         self.0.told.notify_one();
     }
 }
 
-impl Misp {
+impl Client {
     /// Starts one; connects when there is something to ask.
     ///
     /// - `on`: of a thread with tokio and its network.

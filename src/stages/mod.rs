@@ -1,0 +1,170 @@
+//! What remembers earlier messages: drops repeats, folds storms, counts.
+//!
+//! A stage sits on the home shard of its source and takes messages in the order of admission. It
+//! is plain and pure: it is told the time, does no I/O, and its memory is bounded; what it forgets
+//! for want of room is counted. A message that a stage took is done with: what the stage passes on
+//! or makes of it belongs to the same record and is owed in its place; if there is nothing of the
+//! kind, the record's bytes count as dropped with the stage's reason. What it emits later, by
+//! itself ([`Stage::tick`]), is owed like any other message.
+//!
+//! A stage may save a snapshot. It speaks only of records that are settled, and is never an ack:
+//! see `docs/decisions/0007-stages-and-lookups.md`.
+//!
+//! Adding one is one file and one line in [`ALL`].
+
+use std::fmt;
+
+use crate::{
+    batch::Message,
+    clock::Nanos,
+    register::{Field, Section},
+};
+
+crate::register! { Kind: }
+
+/// What exists: a kind of stage.
+pub trait Kind: Sync {
+    /// As in `kind = "…"`.
+    fn name(&self) -> &'static str;
+    /// One line for `shipper list`.
+    fn about(&self) -> &'static str;
+    /// Its settings.
+    fn fields(&self) -> &'static [Field];
+    /// Its outputs, the primary one first and empty, another by what follows the dot.
+    fn outputs(&self) -> &'static [&'static str];
+    /// Reads its settings; wrong ones are noted in the section.
+    fn parse(&self, section: &mut Section<'_>) -> Box<dyn Spec>;
+}
+
+/// What the config asks for, checked.
+pub trait Spec: Send + Sync + fmt::Debug {
+    /// One running stage, which remembers nothing; called once per source that feeds it.
+    fn build(&self) -> Box<dyn Stage>;
+}
+
+/// The present, by both clocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic: for spans and deadlines.
+    pub mono: Nanos,
+    /// Nanoseconds since 1970, may jump: for what people read.
+    pub wall: Nanos,
+}
+
+/// What became of a message in one stage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It was passed on, or something was made of it.
+    Emitted,
+    /// Nothing goes on, by rule; the reason is a metric label.
+    Dropped(&'static str),
+}
+
+/// A running stage.
+pub trait Stage: Send {
+    /// Takes one message, in order.
+    fn take(&mut self, message: &Message<'_>, now: Now, out: &mut Out) -> Fate;
+    /// Emits what is due by itself. Called at or after [`due`](Self::due).
+    fn tick(&mut self, now: Now, out: &mut Late) {
+        let _ = (now, out);
+    }
+    /// When it wants to be told the time, monotonic nanoseconds; `None` while it holds nothing back.
+    fn due(&self) -> Option<Nanos> {
+        None
+    }
+    /// Emits all that it holds back: nothing will be kept.
+    fn flush(&mut self, now: Now, out: &mut Late) {
+        let _ = (now, out);
+    }
+    /// What it remembers, as bytes; `None` if it need not be kept.
+    fn save(&self, now: Now) -> Option<Vec<u8>> {
+        let _ = now;
+        None
+    }
+    /// Remembers what an earlier run saved. What is too old by now is forgotten.
+    ///
+    /// # Errors
+    /// What is wrong with the bytes; the stage is then as it was.
+    fn load(&mut self, saved: &[u8], now: Now) -> Result<(), String> {
+        let _ = (saved, now);
+        Ok(())
+    }
+    /// Messages, windows or whatever it counts, remembered now.
+    fn entries(&self) -> usize;
+    /// Entries that went for want of room since the last call.
+    fn take_evicted(&mut self) -> u64;
+}
+
+/// What a stage emits for the message that it takes.
+#[derive(Debug, Default)]
+pub struct Out {
+    passed: u64,
+    arena: Vec<u8>,
+    made: Vec<Made>,
+}
+
+/// A message made of the one that was taken.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    output: usize,
+    key_end: Option<usize>,
+    end: usize,
+}
+
+impl Out {
+    /// Passes the message on as it is; nothing is copied.
+    ///
+    /// - `output`: index in [`Kind::outputs`], below 64.
+    pub fn pass(&mut self, output: usize) {
+        self.passed |= 1 << output;
+    }
+    /// Emits another payload for the same record.
+    ///
+    /// - `key`: `None` keeps the message's own.
+    pub fn message(&mut self, output: usize, key: Option<&[u8]>, payload: &[u8]) {
+        self.arena.extend_from_slice(key.unwrap_or_default());
+        let key_end = key.map(|_| self.arena.len());
+        self.arena.extend_from_slice(payload);
+        self.made.push(Made { output, key_end, end: self.arena.len() });
+    }
+    /// Outputs on which the message is passed on, lowest first.
+    pub fn passed(&self) -> impl Iterator<Item = usize> + use<> {
+        let passed = self.passed;
+        (0..64).filter(move |output| passed >> output & 1 == 1)
+    }
+    /// What was made of it: output, key, payload.
+    pub fn made(&self) -> impl Iterator<Item = (usize, Option<&[u8]>, &[u8])> {
+        let mut start = 0;
+        self.made.iter().map(move |made| {
+            let key = made.key_end.and_then(|end| self.arena.get(start..end));
+            let payload = self.arena.get(made.key_end.unwrap_or(start)..made.end).unwrap_or_default();
+            start = made.end;
+            (made.output, key, payload)
+        })
+    }
+    /// Forgets what was emitted, for the next message.
+    pub fn clear(&mut self) {
+        self.passed = 0;
+        self.arena.clear();
+        self.made.clear();
+    }
+}
+
+/// What a stage emits by itself.
+#[derive(Debug, Default)]
+pub struct Late {
+    pub messages: Vec<LateMessage>,
+}
+
+/// A message that no record brings at this moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LateMessage {
+    /// Index in [`Kind::outputs`].
+    pub output: usize,
+    /// Of a record that nothing was emitted for on this output: one address, one message.
+    pub origin: Vec<u8>,
+    pub key: Option<Vec<u8>>,
+    pub payload: Vec<u8>,
+    /// Milliseconds since 1970.
+    pub time_ms: i64,
+}
