@@ -13,7 +13,8 @@
 use std::{cell::RefCell, fmt, path::PathBuf, time::Duration};
 
 use redis::{
-    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError, TlsCertificates, aio::MultiplexedConnection,
+    AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, TlsCertificates,
+    aio::MultiplexedConnection,
 };
 
 use super::{
@@ -130,6 +131,8 @@ struct Link {
     trouble: [Option<String>; 2],
 }
 
+/// Characters that are shown of what Redis says.
+const SAID_CHARS: usize = 200;
 const READS: usize = 0;
 const WRITES: usize = 1;
 
@@ -184,10 +187,12 @@ impl Redis {
         let mut connection = self.connection(now).await?;
         let mut pipe = redis::pipe();
         for entry in entries {
-            pipe.cmd("SET").arg(&entry.key).arg(&entry.value).arg("EX").arg(entry.lives.max(1)).ignore();
+            pipe.cmd("SET").arg(&entry.key).arg(&entry.value).arg("EX").arg(entry.lives.max(1));
         }
-        match pipe.query_async::<()>(&mut connection).await {
-            Ok(()) => {
+        // Of many errors, each with its own text, the first says enough.
+        let answers = pipe.ignore_errors().query_async::<Vec<RedisResult<redis::Value>>>(&mut connection).await;
+        match answers.and_then(|answers| answers.into_iter().collect::<RedisResult<Vec<_>>>()) {
+            Ok(_) => {
                 self.is_well(WRITES);
                 Ok(())
             }
@@ -313,6 +318,7 @@ fn is_an_answer(error: &RedisError) -> bool {
 /// An error in an operator's words.
 fn explain(place: &Place, error: &RedisError) -> String {
     let remedy = match error.code() {
+        _ if error.is_timeout() => "it does not answer in time: raise redis.timeout if it is only slow",
         Some("NOAUTH") => "it wants a password: set redis.password_file",
         Some("WRONGPASS") => "user or password is refused: check redis.user and redis.password_file",
         Some("NOPERM") => "the user may not do this: allow MGET and SET on the keys of redis.prefix",
@@ -321,7 +327,11 @@ fn explain(place: &Place, error: &RedisError) -> String {
         _ if error.kind() == ErrorKind::AuthenticationFailed => "user or password is refused: check redis.user and redis.password_file",
         _ => "see its log",
     };
-    format!("{place}: {error}; {remedy}")
+    let said: String = error.to_string().chars().take(SAID_CHARS).collect();
+    match error.code() {
+        Some(code) if !said.contains(code) => format!("{place}: {code}: {said}; {remedy}"),
+        _ => format!("{place}: {said}; {remedy}"),
+    }
 }
 
 #[cfg(test)]

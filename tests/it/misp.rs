@@ -1,88 +1,18 @@
 //! The lookup `misp` against a stand-in of MISP, over real connections.
 
-use std::{
-    cell::RefCell,
-    collections::BTreeMap,
-    future::Future,
-    io::Write as _,
-    rc::Rc,
-    time::{Duration, Instant},
-};
+use std::{rc::Rc, time::Duration};
 
 use shipper::{
-    clock::SystemClock,
-    io::{self, Engine, Executor, Setup, SlabPool, Watcher},
     lookups::misp::{
-        self, FIELDS,
+        self,
         answer::Outcome,
         core::Verdict,
         session::{Session, Sync, Version},
     },
-    metrics::{Board, Standing, State},
-    register::{Errors, Node, Section},
+    metrics::State,
 };
 
-use crate::misp_standin::{Fault, KEY, Misp, World, row};
-
-/// Settings for a stand-in, with waits that a test can afford.
-fn settings(misp: &Misp, key: &std::path::Path, more: &str) -> misp::Settings {
-    let text = format!("url = '{}'\nkey_file = {key:?}\nnetworks_every = '0'\nrate = 0\n{more}", misp.url());
-    let node = Node::parse_toml(&text).unwrap();
-    let mut errors = Errors::default();
-    let mut settings = misp::Settings::parse(&mut Section::open("lookups.misp", &node, FIELDS, &[], &mut errors));
-    assert!(errors.is_empty(), "{errors}");
-    settings.limits.hold_retry = 50_000_000;
-    settings.limits.breaker.wait = Duration::from_millis(10);
-    settings.limits.breaker.wait_max = Duration::from_millis(100);
-    settings
-}
-
-fn key_file(key: &str) -> tempfile::NamedTempFile {
-    let mut file = tempfile::NamedTempFile::new().unwrap();
-    writeln!(file, "{key}").unwrap();
-    file
-}
-
-/// Runs `body` on a thread like the edge.
-fn on_edge<F: Future<Output = ()> + 'static>(body: impl FnOnce(Rc<dyn Executor>, Standing) -> F + Send + 'static) {
-    let setup = Setup {
-        name: "edge".into(),
-        core: None,
-        network: true,
-        slabs: SlabPool::new(1),
-        watcher: Watcher::new().unwrap(),
-        clock: SystemClock::new(),
-        cold: false,
-    };
-    let thread = io::spawn(Engine::Pread, setup, move |io| {
-        let body = body(io, Board::default().enter("lookups.misp"));
-        Box::pin(async move { tokio::time::timeout(Duration::from_secs(120), body).await.expect("it ends") })
-    });
-    thread.unwrap().join().unwrap();
-}
-
-/// Asks all at once and waits for every verdict, by question.
-async fn ask_all(client: &misp::Client, questions: impl IntoIterator<Item = (&'static str, String)>) -> Vec<Verdict> {
-    let verdicts: Rc<RefCell<BTreeMap<usize, Verdict>>> = Rc::default();
-    let mut count = 0;
-    for (kind, value) in questions {
-        let (verdicts, n) = (verdicts.clone(), count);
-        client.ask_then(kind, &value, move |verdict| assert!(verdicts.borrow_mut().insert(n, verdict).is_none()));
-        count += 1;
-    }
-    while verdicts.borrow().len() < count {
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    Rc::try_unwrap(verdicts).unwrap().into_inner().into_values().collect()
-}
-
-async fn until(condition: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !condition() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "it never comes");
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-}
+use crate::misp_standin::{Fault, KEY, Misp, World, ask_all, key_file, on_edge, row, settings, until};
 
 fn is_hit(verdict: &Verdict) -> bool {
     matches!(verdict, Verdict::Hit(_))

@@ -1,10 +1,16 @@
 //! A MISP for tests: the search endpoint as MISP 2.5 has it (POST only, OR lists, pages, its collation,
 //! its own limit), and everything that can go wrong on the way to it.
 
+#![allow(dead_code, reason = "two binaries share it, and each uses a part")]
+
 use std::{
-    collections::BTreeSet,
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    future::Future,
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
+    path::Path,
+    rc::Rc,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
@@ -14,6 +20,13 @@ use std::{
 };
 
 use serde_json::{Value, json};
+use shipper::{
+    clock::SystemClock,
+    io::{self, Engine, Executor, Setup, SlabPool, Watcher},
+    lookups::misp::{self, FIELDS, core::Verdict},
+    metrics::{Board, Standing},
+    register::{Errors, Node, Section},
+};
 
 /// The key that it takes.
 pub const KEY: &str = "0123456789012345678901234567890123456789";
@@ -302,5 +315,65 @@ fn fail(to: &mut &TcpStream, fault: Fault) -> bool {
             while to.write_all(&[b' '; 65_536]).is_ok() {}
             false
         }
+    }
+}
+
+/// Settings for a stand-in, with waits that a test can afford.
+pub fn settings(misp: &Misp, key: &Path, more: &str) -> misp::Settings {
+    let text = format!("url = '{}'\nkey_file = {key:?}\nnetworks_every = '0'\nrate = 0\n{more}", misp.url());
+    let node = Node::parse_toml(&text).unwrap();
+    let mut errors = Errors::default();
+    let mut settings = misp::Settings::parse(&mut Section::open("lookups.misp", &node, FIELDS, &[], &mut errors));
+    assert!(errors.is_empty(), "{errors}");
+    settings.limits.hold_retry = 50_000_000;
+    settings.limits.breaker.wait = Duration::from_millis(10);
+    settings.limits.breaker.wait_max = Duration::from_millis(100);
+    settings
+}
+
+pub fn key_file(key: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    writeln!(file, "{key}").unwrap();
+    file
+}
+
+/// Runs `body` on a thread like the edge.
+pub fn on_edge<F: Future<Output = ()> + 'static>(body: impl FnOnce(Rc<dyn Executor>, Standing) -> F + Send + 'static) {
+    let setup = Setup {
+        name: "edge".into(),
+        core: None,
+        network: true,
+        slabs: SlabPool::new(1),
+        watcher: Watcher::new().unwrap(),
+        clock: SystemClock::new(),
+        cold: false,
+    };
+    let thread = io::spawn(Engine::Pread, setup, move |io| {
+        let body = body(io, Board::default().enter("lookups.misp"));
+        Box::pin(async move { tokio::time::timeout(Duration::from_secs(120), body).await.expect("it ends") })
+    });
+    thread.unwrap().join().unwrap();
+}
+
+/// Asks all at once and waits for every verdict, by question.
+pub async fn ask_all(client: &misp::Client, questions: impl IntoIterator<Item = (&'static str, String)>) -> Vec<Verdict> {
+    let verdicts: Rc<RefCell<BTreeMap<usize, Verdict>>> = Rc::default();
+    let mut count = 0;
+    for (kind, value) in questions {
+        let (verdicts, n) = (verdicts.clone(), count);
+        client.ask_then(kind, &value, move |verdict| assert!(verdicts.borrow_mut().insert(n, verdict).is_none()));
+        count += 1;
+    }
+    while verdicts.borrow().len() < count {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Rc::try_unwrap(verdicts).unwrap().into_inner().into_values().collect()
+}
+
+pub async fn until(condition: impl Fn() -> bool) {
+    let begun = Instant::now();
+    while !condition() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "it never comes");
+        tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }
