@@ -224,6 +224,10 @@ impl Batch {
         Span { start, end: narrow(self.parts.arena.len()) }
     }
 
+    /// Bytes of memory that it takes, about.
+    pub fn memory(&self) -> usize {
+        self.slab.bytes.len() + self.parts.arena.len() + self.parts.messages.len() * size_of::<Meta>()
+    }
     /// Records that emitted something, in order.
     pub fn records(&self) -> &[Place] {
         &self.parts.records

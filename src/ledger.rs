@@ -59,6 +59,22 @@ impl Ledger {
         seq
     }
 
+    /// Batch `seq`, of which this branch still owes something, owes `n` more and takes `bytes` more of
+    /// the credits: something was made of its messages.
+    ///
+    /// # Panics
+    /// If the branch owes nothing of the batch: it may be acked already.
+    pub fn owe(&mut self, seq: u64, branch: usize, n: u32, bytes: u32) {
+        let at = seq.checked_sub(self.first).expect("a batch that owes is there") as usize;
+        let owed = &mut self.owed[at * self.branches.len() + branch];
+        assert!(*owed > 0, "what is made of a message comes before its settlement");
+        *owed += n;
+        let entry = &mut self.batches[at];
+        let before = entry.bytes;
+        entry.bytes = before.saturating_add(bytes);
+        self.bytes += u64::from(entry.bytes - before);
+    }
+
     /// Settles `n` messages of batch `seq`, and advances over batches that owe nothing more.
     ///
     /// | watermark | settled           | becomes | because                       |
@@ -152,6 +168,28 @@ mod tests {
     }
 
     #[test]
+    fn what_is_owed_later_is_waited_for_as_well() {
+        let mut ledger = Ledger::new(vec![at(7)]);
+        let eight = ledger.admit(at(8), 10, &[1]);
+        ledger.owe(eight, 0, 2, 5);
+        assert_eq!(ledger.bytes(), 15);
+        ledger.settle(eight, 0, 1);
+        ledger.settle(eight, 0, 1);
+        assert_eq!(ledger.watermark(0), &at(7), "a child is still on its way");
+        ledger.settle(eight, 0, 1);
+        assert_eq!((ledger.watermark(0), ledger.bytes()), (&at(8), 0));
+    }
+
+    #[test]
+    #[should_panic(expected = "comes before its settlement")]
+    fn a_child_of_a_settled_message_aborts() {
+        let mut ledger = Ledger::new(vec![at(0), at(0)]);
+        let seq = ledger.admit(at(1), 1, &[1, 1]);
+        ledger.settle(seq, 0, 1);
+        ledger.owe(seq, 0, 1, 0);
+    }
+
+    #[test]
     fn a_branch_that_ran_ahead_is_not_set_back() {
         let mut ledger = Ledger::new(vec![at(1), at(5)]);
         ledger.admit(at(3), 1, &[0, 0]);
@@ -192,7 +230,10 @@ mod tests {
                         let seq = usize::from(pick) % naive.0.len();
                         let branch = usize::from(what) % 2;
                         let n = naive.0[seq].1[branch].min(a);
-                        if n > 0 {
+                        if n > 0 && b == 3 {
+                            ledger.owe(seq as u64, branch, a, 0);
+                            naive.0[seq].1[branch] += a;
+                        } else if n > 0 {
                             ledger.settle(seq as u64, branch, n);
                             naive.0[seq].1[branch] -= n;
                         }

@@ -23,6 +23,17 @@ pub const BRANCHES_MAX: usize = 64;
 pub const OUTPUTS_MAX: usize = 64;
 /// Sinks of a topology.
 pub const SINKS_MAX: usize = 64;
+/// Bytes a second that saving snapshots may cost; a larger one is saved as much more rarely.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 256 << 10;
+/// Milliseconds after which parcels are handed in again that an inbox had no room for: lookups make
+/// many of one batch.
+pub const BACKLOG_RETRY_MS: u64 = 10;
+/// Entries of a `dedup` stage at most: each takes some 80 bytes.
+pub const DEDUP_ENTRIES_MAX: usize = 4 << 20;
+/// Windows of a `suppress` stage at most.
+pub const SUPPRESS_ENTRIES_MAX: usize = 1 << 20;
+/// Bytes of the payloads that one `suppress` stage keeps for its summaries.
+pub const SUPPRESS_BYTES: usize = 16 << 20;
 /// Messages in one batch: a message's number in a delivery tag has 24 bits.
 pub const BATCH_MESSAGES_MAX: usize = 1 << 24;
 /// Bytes. librdkafka's `queue.buffering.max.kbytes`; its own default of 1 GiB breaks our bar.

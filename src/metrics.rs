@@ -8,10 +8,12 @@
 //! Refuses to know what is counted.
 
 pub mod counts;
+mod graph;
 mod news;
 pub mod progress;
 
 pub use counts::{BranchCounts, Metrics, Reasons, SourceCounts};
+pub use graph::{LookupCounts, StageCounts};
 pub use news::{Change, Listener, Loss, News};
 pub use progress::{Behind, Progress};
 

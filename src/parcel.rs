@@ -86,6 +86,8 @@ pub struct Child {
     pub stream: u32,
     pub seq: u64,
     pub parent: u32,
+    /// Branch of that message.
+    pub branch: u8,
     /// Slot of the output in the topology's list.
     pub output: u8,
     pub key: Option<Vec<u8>>,

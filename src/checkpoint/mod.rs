@@ -19,12 +19,14 @@
 mod choose;
 mod file;
 mod ladder;
+mod snapshot;
 
 use serde::{Deserialize, Serialize};
 
 pub use choose::{Chosen, Slot, choose};
 pub use file::{CheckpointError, FORMAT, decode, encode};
 pub use ladder::{Ladder, rung_crc};
+pub use snapshot::{SNAPSHOT_FORMAT, Snapshot, SnapshotError};
 
 use crate::position::Position;
 

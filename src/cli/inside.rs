@@ -36,7 +36,8 @@ impl Inside {
         let tree = Node::parse_toml(config).map_err(|e| anyhow::anyhow!("{e}"))?;
         let plan = Plan::build(Config::read(tree, std::iter::empty(), &[], host)).map_err(|e| anyhow::anyhow!("{e}"))?;
         RealDisk::new().make_dir(state).with_context(|| format!("cannot make state folder {}", state.display()))?;
-        let (writer, checkpoint) = Writer::open(Box::new(RealDisk::new()), state, store::Options::default())?;
+        let (mut writer, checkpoint) = Writer::open(Box::new(RealDisk::new()), state, store::Options::default())?;
+        let rows = Rows::new(checkpoint.map(|c| c.rows).unwrap_or_default()).with_snapshots(writer.take_snapshots());
         let (clock, board) = (SystemClock::new(), Board::default());
         let metrics = Metrics::new(&board);
         let needs = Needs {
@@ -48,7 +49,7 @@ impl Inside {
             board: board.clone(),
             metrics: metrics.clone(),
             store: Some(store::start(writer, clock, board.enter("store")).context("cannot start the store thread")?),
-            rows: Rows::new(checkpoint.map(|c| c.rows).unwrap_or_default()),
+            rows,
             waiter: thread::current(),
         };
         Ok(Self { agent: Agent::start(needs, tasks)?, metrics, board })

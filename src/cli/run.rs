@@ -157,7 +157,8 @@ impl<'a> Process<'a> {
             .with_context(|| format!("cannot make state folder {}; name another with state.dir, or fix permissions", state.display()))?;
         let lock = StateLock::take(&state)?;
         let letters = Letters::take(&state, &plan.globals.dead_letter.path)?;
-        let (writer, checkpoint) = open_store(&state, &letters.path, plan)?;
+        let (mut writer, checkpoint) = open_store(&state, &letters.path, plan)?;
+        let snapshots = writer.take_snapshots();
         let (clock, board) = (SystemClock::new(), Board::default());
         let metrics = Metrics::new(&board);
         if let Some(saved) = checkpoint.as_ref().and_then(|c| c.saved_at.parse::<jiff::Timestamp>().ok()) {
@@ -179,7 +180,7 @@ impl<'a> Process<'a> {
             watcher,
             board,
             metrics,
-            rows: Rows::new(checkpoint.map(|c| c.rows).unwrap_or_default()),
+            rows: Rows::new(checkpoint.map(|c| c.rows).unwrap_or_default()).with_snapshots(snapshots),
             writer: Some(writer),
             asked,
             systemd,
@@ -263,6 +264,9 @@ impl<'a> Process<'a> {
         for sink in &plan.sinks {
             sink.spec.build(&sink.name)?;
         }
+        for lookup in &plan.lookups {
+            lookup.spec.build(&lookup.name)?;
+        }
         let letters = if new.dead_letter.path == self.letters.path {
             Letters { path: self.letters.path.clone(), lock: self.letters.lock.clone() }
         } else {
@@ -339,5 +343,21 @@ fn tell(metrics: &Metrics) {
             in_flight_bytes = counts.in_flight.get(),
             "statistics"
         );
+    }
+    for (source, stage, counts) in metrics.stages() {
+        tracing::info!(
+            source,
+            stage,
+            taken = counts.taken.get(),
+            emitted = counts.emitted.get(),
+            dropped = counts.dropped.total(),
+            late = counts.late.get(),
+            evicted = counts.evicted.get(),
+            entries = counts.entries.get(),
+            "statistics"
+        );
+    }
+    for (lookup, counts) in metrics.lookups() {
+        tracing::info!(lookup, taken = counts.taken.get(), settled = counts.settled.get(), emitted = counts.emitted.get(), "statistics");
     }
 }

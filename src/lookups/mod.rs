@@ -129,6 +129,7 @@ impl Emit {
             stream: batch.stream,
             seq: batch.seq,
             parent: number,
+            branch: parent.branch,
             output,
             key: key.map(<[u8]>::to_vec),
             origin: parent.origin().to_vec(),

@@ -28,7 +28,7 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-use super::{Behind, Board, Count, Counts, Labels, Progress, State, labels};
+use super::{Behind, Board, Count, Counts, Labels, Progress, State, graph::Families, labels};
 use crate::clock::Nanos;
 
 /// A value that goes up and down.
@@ -64,6 +64,7 @@ pub struct Metrics {
     branches: Arc<Mutex<BTreeMap<(String, String), BranchCounts>>>,
     progress: Arc<Mutex<BTreeMap<String, Arc<Progress>>>>,
     board: Board,
+    pub(super) graph: Families,
 }
 
 /// Half a millisecond to a minute, each bucket twice the one before.
@@ -98,6 +99,7 @@ impl Metrics {
             branches: Arc::default(),
             progress: Arc::default(),
             board: board.clone(),
+            graph: Families::default(),
         };
         metrics.register("shipper_read_bytes", "Bytes of frames offered to a branch", metrics.read.clone());
         metrics.register("shipper_shipped_bytes", "Bytes of frames of which a required message was delivered", metrics.shipped.clone());
@@ -126,6 +128,7 @@ impl Metrics {
         );
         metrics.register("shipper_shed_messages", "Messages that a sink which is not required lost", metrics.shed.clone());
         metrics.register("shipper_dropped_messages", "Messages that a component let go on purpose", board.dropped().clone());
+        metrics.graph.register(&metrics);
         metrics
     }
 
@@ -310,7 +313,7 @@ pub struct Reasons {
 }
 
 impl Reasons {
-    fn new(family: &Counts, at: &Labels) -> Self {
+    pub(super) fn new(family: &Counts, at: &Labels) -> Self {
         Self { family: family.clone(), at: at.clone(), known: Arc::default() }
     }
 

@@ -8,15 +8,15 @@
 
 use std::{fmt, rc::Rc, sync::Arc};
 
-pub use crate::{
-    parcel::{Acks, Home, Inbox, Parcel, Pick, Settle, Settled},
-    register::{Finding, Level},
-};
 use crate::{
     clock::Nanos,
     io::{Executor, LocalFuture},
     metrics::Standing,
     register::{Field, Section},
+};
+pub use crate::{
+    parcel::{Acks, Home, Inbox, Parcel, Pick, Settle, Settled},
+    register::{Finding, Level},
 };
 
 crate::register! { Kind:

@@ -14,13 +14,19 @@
 
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 use crate::{
+    alert::Parser,
     batch::Message,
     clock::Nanos,
     register::{Field, Section},
 };
 
-crate::register! { Kind: }
+crate::register! { Kind:
+    dedup::Dedup,
+    suppress::Suppress,
+}
 
 /// What exists: a kind of stage.
 pub trait Kind: Sync {
@@ -167,4 +173,55 @@ pub struct LateMessage {
     pub payload: Vec<u8>,
     /// Milliseconds since 1970.
     pub time_ms: i64,
+}
+
+/// Writes the values of members of a JSON payload so that two payloads write the same only if their
+/// values are the same; false if one is missing, `null`, or the payload is no JSON.
+///
+/// - `paths`: names from the topmost object inwards.
+fn members(parser: &mut Parser, payload: &[u8], paths: &[Vec<String>], text: &mut Vec<u8>) -> bool {
+    let mut alert = parser.alert(payload);
+    let Ok(root) = alert.root() else { return false };
+    for path in paths {
+        let found = path.iter().try_fold(root, |node, name| node.get(name));
+        let Some(node) = found.filter(|node| !node.is_null()) else { return false };
+        // JSON ends by itself, so values cannot run together.
+        node.write_compact(text);
+        text.push(b'\n');
+    }
+    true
+}
+
+/// What something is known by: half a SHA-256, which nobody can make two things share.
+fn name(parts: &[&[u8]]) -> u128 {
+    let mut hash = Sha256::new();
+    parts.iter().for_each(|part| hash.update(part));
+    hash.finalize().iter().take(16).fold(0, |name, byte| name << 8 | u128::from(*byte))
+}
+
+/// Reading what a stage has saved, piece by piece; `None` where it ends too early.
+mod saved {
+    /// What is left to read.
+    pub(super) struct Reader<'b>(pub(super) &'b [u8]);
+
+    impl Reader<'_> {
+        fn take<const N: usize>(&mut self) -> Option<[u8; N]> {
+            let (taken, rest) = self.0.split_first_chunk::<N>()?;
+            self.0 = rest;
+            Some(*taken)
+        }
+        pub(super) fn u64(&mut self) -> Option<u64> {
+            self.take().map(u64::from_le_bytes)
+        }
+        pub(super) fn u128(&mut self) -> Option<u128> {
+            self.take().map(u128::from_le_bytes)
+        }
+        /// A length of eight bytes, and as many.
+        pub(super) fn bytes(&mut self) -> Option<Vec<u8>> {
+            let len = usize::try_from(self.u64()?).ok()?;
+            let (taken, rest) = self.0.split_at_checked(len)?;
+            self.0 = rest;
+            Some(taken.to_vec())
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The thread that writes and fsyncs everything of ours: checkpoint and dead letter.
+//! The thread that writes and fsyncs everything of ours: checkpoint, snapshots and dead letter.
 //!
 //! [`Writer`] is the whole of it as a plain state machine over a [`Disk`](crate::io::Disk): no
 //! thread, no clock, so that the simulator stops it in the middle of any call. [`start`] puts a

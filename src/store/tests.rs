@@ -13,7 +13,7 @@ use super::{
     *,
 };
 use crate::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Snapshot},
     clock::SystemClock,
     dead_letter::{self, Entry, Found, Header, Kind},
     io::{Disk, disk::RealDisk},
@@ -50,6 +50,21 @@ fn save(tag: u64) -> Job {
     Job::Save { checkpoint: Checkpoint { instance: "m".into(), saved_at: tag.to_string(), ..Checkpoint::default() }, tag }
 }
 
+const NAME: &str = "once.alerts";
+
+/// A snapshot whose content names its tag.
+fn snapshot(tag: u64) -> Job {
+    let body = tag.to_string().into_bytes().into();
+    Job::Snapshot { name: NAME.into(), snapshot: Snapshot { kind: "dedup".into(), body }, tag }
+}
+
+/// The tag of the snapshot that a start finds.
+fn found_snapshot(writer: &mut Writer) -> Option<u64> {
+    let found = writer.take_snapshots();
+    assert!(found.keys().all(|name| name == NAME), "{found:?}");
+    found.get(NAME).map(|snapshot| std::str::from_utf8(&snapshot.body).unwrap().parse().unwrap())
+}
+
 #[test]
 fn an_agent_may_get_another_name_at_any_save() {
     let disk = TwinDisk::default();
@@ -66,10 +81,11 @@ fn an_agent_may_get_another_name_at_any_save() {
 fn script() -> Vec<Vec<Job>> {
     vec![
         vec![letter(1), save(2)],
-        vec![save(3)],
+        vec![save(3), snapshot(14)],
         vec![letter(4), letter(5), letter(6)],
-        vec![letter(7), letter(8), letter(9), save(10), save(11)],
+        vec![letter(7), snapshot(15), letter(8), letter(9), save(10), snapshot(16), save(11)],
         vec![letter(12), save(13)],
+        vec![snapshot(17)],
     ]
 }
 
@@ -94,6 +110,7 @@ struct Run {
     asked_saves: BTreeSet<u64>,
     saved: Option<u64>,
     kept: BTreeSet<u64>,
+    remembered: Option<u64>,
 }
 
 impl Run {
@@ -101,6 +118,9 @@ impl Run {
         for done in done {
             match done {
                 Done::Saved { tag, .. } => assert!(self.saved.replace(tag).is_none_or(|before| before < tag), "answered twice: {tag}"),
+                Done::Remembered { tag } => {
+                    assert!(self.remembered.replace(tag).is_none_or(|before| before < tag), "answered twice: {tag}");
+                }
                 Done::Kept { tag } => assert!(self.kept.insert(tag), "answered twice: {tag}"),
             }
         }
@@ -135,16 +155,21 @@ impl Run {
         let found = checkpoint.map(|checkpoint| checkpoint.saved_at.parse::<u64>().unwrap());
         assert!(found >= self.saved, "{case}: promised {:?}, found {found:?}", self.saved);
         assert!(found.is_none_or(|tag| self.asked_saves.contains(&tag)), "{case}: found {found:?}");
+        let found = found_snapshot(&mut writer);
+        assert!(found >= self.remembered, "{case}: promised snapshot {:?}, found {found:?}", self.remembered);
+        assert!(found.is_none_or(|tag| [14, 16, 17].contains(&tag)), "{case}: found snapshot {found:?}");
         let letters = kept(disk);
         for tag in &self.kept {
             assert!(letters.contains_key(tag), "{case}: letter {tag} is gone");
         }
-        let done = writer.commit(vec![letter(99), save(100)]);
-        assert_eq!(done.len(), 2, "{case}: {:?}", writer.trouble());
+        let done = writer.commit(vec![letter(99), save(100), snapshot(101)]);
+        assert_eq!(done.len(), 3, "{case}: {:?}", writer.trouble());
         drop(writer);
         let disk = disk.reboot(Left::Nothing, Left::Nothing);
-        let (_, checkpoint) = Writer::open(Box::new(disk.clone()), Path::new(DIR), small()).unwrap_or_else(|e| panic!("{case}, then: {e}"));
+        let (mut writer, checkpoint) =
+            Writer::open(Box::new(disk.clone()), Path::new(DIR), small()).unwrap_or_else(|e| panic!("{case}, then: {e}"));
         assert_eq!(checkpoint.unwrap().saved_at, "100", "{case}");
+        assert_eq!(found_snapshot(&mut writer), Some(101), "{case}");
         let letters = kept(&disk);
         assert!(self.kept.iter().chain(&[99]).all(|tag| letters.contains_key(tag)), "{case}: {letters:?}");
     }
@@ -153,7 +178,7 @@ impl Run {
 fn calls_of_a_clean_run() -> usize {
     let disk = TwinDisk::default();
     let run = Run::drive(&disk);
-    assert_eq!((run.saved, run.kept.len()), (Some(13), 8));
+    assert_eq!((run.saved, run.kept.len(), run.remembered), (Some(13), 8, Some(17)));
     disk.calls()
 }
 

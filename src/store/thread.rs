@@ -18,7 +18,7 @@ use std::{
 
 use super::writer::{Done, Job, Writer};
 use crate::{
-    checkpoint::Checkpoint,
+    checkpoint::{Checkpoint, Snapshot},
     clock::{Clock, Nanos, SystemClock, nanos},
     dead_letter::Entry,
     io::{Executor, LocalFuture},
@@ -40,6 +40,10 @@ impl Asked {
     /// Saves a checkpoint.
     pub fn save(checkpoint: Checkpoint, reply: Reply) -> Box<Self> {
         Box::new(Self { job: Job::Save { checkpoint, tag: 0 }, reply })
+    }
+    /// Keeps what a stage remembers, under its name.
+    pub fn remember(name: String, snapshot: Snapshot, reply: Reply) -> Box<Self> {
+        Box::new(Self { job: Job::Snapshot { name, snapshot, tag: 0 }, reply })
     }
     /// Keeps refused bytes.
     pub fn dead_letter(entry: Entry, reply: Reply) -> Box<Self> {
@@ -186,7 +190,7 @@ impl Running {
             let Asked { mut job, reply } = *asked;
             self.tag += 1;
             match &mut job {
-                Job::Save { tag, .. } | Job::DeadLetter { tag, .. } => *tag = self.tag,
+                Job::Save { tag, .. } | Job::Snapshot { tag, .. } | Job::DeadLetter { tag, .. } => *tag = self.tag,
             }
             self.replies.insert(self.tag, reply);
             self.gathered.push(job);
@@ -204,7 +208,7 @@ impl Running {
 
     fn commit(&mut self) {
         for done in self.writer.commit(std::mem::take(&mut self.gathered)) {
-            let (Done::Saved { tag, .. } | Done::Kept { tag }) = done;
+            let (Done::Saved { tag, .. } | Done::Remembered { tag } | Done::Kept { tag }) = done;
             if let Some(reply) = self.replies.remove(&tag) {
                 reply(done);
             }

@@ -1,13 +1,14 @@
 //! Checkpoint and dead letter, written so that a crash at any call loses nothing that was answered.
 
 use std::{
+    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
 };
 
 use super::letters::{Dropped, Letters, OnFull};
 use crate::{
-    checkpoint::{self, Checkpoint, CheckpointError, Chosen, Slot},
+    checkpoint::{self, Checkpoint, CheckpointError, Chosen, Slot, Snapshot, SnapshotError},
     dead_letter::Entry,
     io::Disk,
     limits,
@@ -35,6 +36,8 @@ impl Default for Options {
 pub enum Job {
     /// Save this checkpoint; its generation is given here. A later one replaces it while it waits.
     Save { checkpoint: Checkpoint, tag: u64 },
+    /// Keep what a stage remembers, under its name. A later one replaces it while it waits.
+    Snapshot { name: String, snapshot: Snapshot, tag: u64 },
     /// Keep these refused bytes.
     DeadLetter { entry: Entry, tag: u64 },
 }
@@ -44,6 +47,8 @@ pub enum Job {
 pub enum Done {
     /// This checkpoint, or a later one that replaced it, is saved.
     Saved { tag: u64, generation: u64 },
+    /// This snapshot, or a later one that replaced it, is saved.
+    Remembered { tag: u64 },
     /// The refused bytes are in the dead letter.
     Kept { tag: u64 },
 }
@@ -54,6 +59,9 @@ pub enum StoreError {
     /// The checkpoint must not be believed.
     #[error(transparent)]
     Checkpoint(#[from] CheckpointError),
+    /// What a stage saved must not be believed.
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
     /// A call failed.
     #[error("cannot {what} {}; fix its permissions, or the disk under it", path.display())]
     Io { what: &'static str, path: PathBuf, source: io::Error },
@@ -73,9 +81,21 @@ pub struct Writer {
     dir: PathBuf,
     saved: Option<Saved>,
     waiting: Option<(Checkpoint, Vec<u64>)>,
+    snapshots: Snapshots,
     letters: Letters,
     checkpoint_trouble: Option<String>,
     letters_trouble: Option<String>,
+    snapshot_trouble: Option<String>,
+}
+
+/// What stages remember.
+#[derive(Debug, Default)]
+struct Snapshots {
+    /// As found at the start, until somebody takes them.
+    found: BTreeMap<String, Snapshot>,
+    waiting: BTreeMap<String, (Snapshot, Vec<u64>)>,
+    /// True once their folder is known to be there.
+    has_dir: bool,
 }
 
 impl Writer {
@@ -128,6 +148,7 @@ impl Writer {
         };
         let (a, b) = (read(Slot::A)?, read(Slot::B)?);
         let chosen = checkpoint::choose(dir, a.as_deref(), b.as_deref())?;
+        let snapshots = find_snapshots(&*disk, &dir.join(SNAPSHOTS))?;
         let letters = Letters::open(&*disk, letters_dir.clone(), options).map_err(fail("list the folder", &letters_dir))?;
         let writer = Self {
             saved: chosen.as_ref().map(|Chosen { slot, checkpoint }| Saved {
@@ -138,9 +159,11 @@ impl Writer {
             disk,
             dir: dir.to_owned(),
             waiting: None,
+            snapshots,
             letters,
             checkpoint_trouble: None,
             letters_trouble: None,
+            snapshot_trouble: None,
         };
         Ok((writer, chosen.map(|chosen| chosen.checkpoint)))
     }
@@ -153,6 +176,10 @@ impl Writer {
         for job in jobs {
             match job {
                 Job::DeadLetter { entry, tag } => self.letters.add(entry, tag),
+                Job::Snapshot { name, snapshot, tag } => {
+                    let tags = self.snapshots.waiting.remove(&name).map_or_else(Vec::new, |(_, tags)| tags);
+                    self.snapshots.waiting.insert(name, (snapshot, tags.into_iter().chain([tag]).collect()));
+                }
                 Job::Save { checkpoint, tag } => {
                     let (newest, tags) = self.waiting.get_or_insert_with(|| (Checkpoint::default(), Vec::new()));
                     *newest = checkpoint;
@@ -163,21 +190,26 @@ impl Writer {
         let mut done = Vec::new();
         self.letters_trouble = self.letters.commit(&*self.disk, &mut done).err();
         self.checkpoint_trouble = self.save(&mut done).err();
+        self.snapshot_trouble = self.remember(&mut done).err();
         done
+    }
+
+    /// What stages had saved, by name; once.
+    pub fn take_snapshots(&mut self) -> BTreeMap<String, Snapshot> {
+        std::mem::take(&mut self.snapshots.found)
     }
 
     /// Jobs that are not durable yet.
     pub fn waiting(&self) -> usize {
-        self.letters.waiting() + self.waiting.as_ref().map_or(0, |(_, tags)| tags.len())
+        let snapshots = self.snapshots.waiting.values().map(|(_, tags)| tags.len()).sum::<usize>();
+        self.letters.waiting() + self.waiting.as_ref().map_or(0, |(_, tags)| tags.len()) + snapshots
     }
 
     /// Why jobs wait, for the board: what failed, on what, and the remedy.
     pub fn trouble(&self) -> Option<String> {
-        match (&self.letters_trouble, &self.checkpoint_trouble) {
-            (Some(letters), Some(checkpoint)) => Some(format!("{letters}; and {checkpoint}")),
-            (Some(one), None) | (None, Some(one)) => Some(one.clone()),
-            (None, None) => None,
-        }
+        let all = [&self.letters_trouble, &self.checkpoint_trouble, &self.snapshot_trouble];
+        let all: Vec<&str> = all.into_iter().flatten().map(String::as_str).collect();
+        (!all.is_empty()).then(|| all.join("; and "))
     }
 
     /// What `drop_oldest` has removed since the last call.
@@ -215,4 +247,54 @@ impl Writer {
         self.waiting = None;
         Ok(())
     }
+
+    /// A snapshot has one generation: the name changes to whole new bytes or not at all.
+    fn remember(&mut self, done: &mut Vec<Done>) -> Result<(), String> {
+        let dir = self.dir.join(SNAPSHOTS);
+        while let Some(entry) = self.snapshots.waiting.first_entry() {
+            let (path, unfinished) = (dir.join(entry.key()), dir.join(UNFINISHED));
+            let (disk, has_dir) = (&self.disk, self.snapshots.has_dir);
+            let make = || if has_dir { Ok(()) } else { disk.make_dir(&dir).and_then(|()| disk.sync_dir(&self.dir)) };
+            make()
+                .and_then(|()| disk.write(&unfinished, &entry.get().0.encode()))
+                .and_then(|()| disk.sync(&unfinished))
+                .and_then(|()| disk.rename(&unfinished, &path))
+                .and_then(|()| disk.sync_dir(&dir))
+                .map_err(|error| format!("cannot save snapshot {}: {error}; free disk space or fix its permissions", path.display()))?;
+            let (_, tags) = entry.remove();
+            self.snapshots.has_dir = true;
+            done.extend(tags.into_iter().map(|tag| Done::Remembered { tag }));
+        }
+        Ok(())
+    }
+}
+
+/// The folder of snapshots, in the state folder.
+const SNAPSHOTS: &str = "snapshot";
+/// A snapshot being written; no component's name begins with a dot.
+const UNFINISHED: &str = ".unfinished";
+
+fn find_snapshots(disk: &dyn Disk, dir: &Path) -> Result<Snapshots, StoreError> {
+    let fail = |path: &Path| {
+        let path = path.to_owned();
+        move |source| StoreError::Io { what: "read the snapshots in", path, source }
+    };
+    let mut snapshots = Snapshots::default();
+    let paths = match disk.list(dir) {
+        Ok(paths) => paths,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(snapshots),
+        Err(error) => return Err(fail(dir)(error)),
+    };
+    if !paths.is_empty() {
+        // As with the checkpoint: what is believed from here on must not vanish.
+        disk.sync_dir(dir).map_err(fail(dir))?;
+        snapshots.has_dir = true;
+    }
+    for path in paths {
+        // What a crash left half written, and what is none of ours, is left alone.
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.')) else { continue };
+        let bytes = disk.read(&path).map_err(fail(&path))?;
+        snapshots.found.insert(name.to_owned(), Snapshot::decode(&path, &bytes)?);
+    }
+    Ok(snapshots)
 }

@@ -18,8 +18,9 @@ use super::globals::Globals;
 use crate::{
     handlers,
     limits::CONFIG_BYTES_MAX,
+    lookups,
     register::{Errors, Field, Node, Place, Section, SettingsError, Type, Value, section::nearest},
-    sinks, sources,
+    sinks, sources, stages,
 };
 
 /// Keys that every source has.
@@ -28,6 +29,17 @@ pub static SOURCE_FIELDS: &[Field] = &[Field::required("kind", Type::Text, "Whic
 pub static HANDLER_FIELDS: &[Field] = &[
     Field::required("kind", Type::Text, "Which kind of handler; `shipper list` shows them."),
     Field::required("inputs", Type::Texts, "Names of the sources it reads."),
+];
+/// Keys that every stage has.
+pub static STAGE_FIELDS: &[Field] = &[
+    Field::required("kind", Type::Text, "Which kind of stage; `shipper list` shows them."),
+    Field::required("inputs", Type::Texts, "Outputs that it takes: those of handlers, other stages and lookups."),
+];
+/// Keys that every lookup has.
+pub static LOOKUP_FIELDS: &[Field] = &[
+    Field::required("kind", Type::Text, "Which kind of lookup; `shipper list` shows them."),
+    Field::required("inputs", Type::Texts, "Outputs that it takes: those of handlers, stages and other lookups."),
+    Field::optional("required", Type::Bool, "Whether a record waits for this lookup before it counts as done; the default is the kind's."),
 ];
 /// Keys that every sink has.
 pub static SINK_FIELDS: &[Field] = &[
@@ -46,6 +58,8 @@ pub struct Config {
     pub globals: Globals,
     pub sources: Vec<SourceEntry>,
     pub handlers: Vec<HandlerEntry>,
+    pub stages: Vec<StageEntry>,
+    pub lookups: Vec<LookupEntry>,
     pub sinks: Vec<SinkEntry>,
     /// Every setting that is wrong.
     pub errors: Errors,
@@ -69,6 +83,29 @@ pub struct HandlerEntry {
     pub inputs: Inputs,
     pub outputs: &'static [handlers::Output],
     pub spec: Option<Box<dyn handlers::Spec>>,
+}
+
+/// One `[stages.NAME]`; `spec` is `None` if its kind is unknown.
+#[derive(Debug)]
+pub struct StageEntry {
+    pub name: String,
+    pub place: Place,
+    pub kind: &'static str,
+    pub inputs: Inputs,
+    pub outputs: &'static [&'static str],
+    pub spec: Option<Box<dyn stages::Spec>>,
+}
+
+/// One `[lookups.NAME]`; `spec` is `None` if its kind is unknown.
+#[derive(Debug)]
+pub struct LookupEntry {
+    pub name: String,
+    pub place: Place,
+    pub kind: &'static str,
+    pub inputs: Inputs,
+    pub required: bool,
+    pub outputs: &'static [&'static str],
+    pub spec: Option<Box<dyn lookups::Spec>>,
 }
 
 /// One `[sinks.NAME]`; `spec` is `None` if its kind is unknown.
@@ -183,8 +220,10 @@ impl Config {
         let globals = Globals::read(&tree, &host.name, &mut errors);
         let sources = entries(&tree, "sources", &mut errors, source);
         let handlers = entries(&tree, "handlers", &mut errors, handler);
+        let stages = entries(&tree, "stages", &mut errors, stage);
+        let lookups = entries(&tree, "lookups", &mut errors, lookup);
         let sinks = entries(&tree, "sinks", &mut errors, sink);
-        Self { globals, sources, handlers, sinks, errors }
+        Self { globals, sources, handlers, stages, lookups, sinks, errors }
     }
 }
 
@@ -268,6 +307,36 @@ fn handler(name: &str, path: &str, node: &Node, errors: &mut Errors) -> HandlerE
     }
 }
 
+fn stage(name: &str, path: &str, node: &Node, errors: &mut Errors) -> StageEntry {
+    let found = kind(path, node, "stage", stages::ALL.iter().map(|k| (k.name(), *k)), errors);
+    let inputs = inputs(path, node, "handlers", errors);
+    let spec = found.map(|kind| kind.parse(&mut Section::open(path, node, kind.fields(), &["kind", "inputs"], errors)));
+    StageEntry {
+        name: name.to_owned(),
+        place: node.place.clone(),
+        kind: found.map_or("", |k| k.name()),
+        inputs,
+        outputs: found.map_or(&[], |k| k.outputs()),
+        spec,
+    }
+}
+
+fn lookup(name: &str, path: &str, node: &Node, errors: &mut Errors) -> LookupEntry {
+    let found = kind(path, node, "lookup", lookups::ALL.iter().map(|k| (k.name(), *k)), errors);
+    let inputs = inputs(path, node, "handlers", errors);
+    let required = is_required(path, node, errors).unwrap_or_else(|| found.is_none_or(|k| k.required()));
+    let spec = found.map(|kind| kind.parse(&mut Section::open(path, node, kind.fields(), &["kind", "inputs", "required"], errors)));
+    LookupEntry {
+        name: name.to_owned(),
+        place: node.place.clone(),
+        kind: found.map_or("", |k| k.name()),
+        inputs,
+        required,
+        outputs: found.map_or(&[], |k| k.outputs()),
+        spec,
+    }
+}
+
 fn sink(name: &str, path: &str, node: &Node, errors: &mut Errors) -> SinkEntry {
     let found = kind(path, node, "sink", sinks::ALL.iter().map(|k| (k.name(), *k)), errors);
     let inputs = inputs(path, node, "handlers", errors);
@@ -309,7 +378,10 @@ fn kind<'k, K: ?Sized>(
     all: impl Iterator<Item = (&'static str, &'k K)> + Clone,
     errors: &mut Errors,
 ) -> Option<&'k K> {
-    let known = || all.clone().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+    let known = || match all.clone().map(|(name, _)| name).collect::<Vec<_>>() {
+        names if names.is_empty() => "none in this build".to_owned(),
+        names => names.join(", "),
+    };
     let Some(written) = node.get("kind") else {
         errors.add(&node.place, format!("{path}.kind"), format!("must be set; known: {}", known()));
         return None;

@@ -16,29 +16,34 @@ use std::{
 
 use super::{
     aides::{Aides, Errand},
+    flight::{Account, Closed, End, Flight, Route, Taker},
     handle::{Desk, Handled, Ready, Rejected},
     order::Order,
     rows::{Rows, rfc3339},
+    staged::Stages,
+    stream::Stream,
 };
 use crate::{
-    batch::{Batch, ORIGIN_HEADER},
-    checkpoint::{BranchRow, Ladder, Row, SegmentRow},
+    batch::Batch,
+    checkpoint::Row,
     dead_letter::{Entry, Header, Kind},
-    io::{Executor, LocalFuture},
-    ledger::Ledger,
+    io::Executor,
     limits,
-    metrics::{BranchCounts, Count, SourceCounts},
+    metrics::{BranchCounts, Count, LookupCounts, SourceCounts},
+    parcel::{Acks, Child, Home, Inbox, Parcel, Pick, Settle, Settled},
     position::Position,
     ring::{Returns, Signal},
-    sinks::{Acks, Home, Inbox, Parcel, Pick, Settle, Settled},
-    sources::{Admit, At, Chunk},
-    store::{Asked, Reply, StoreHandle},
+    sources::{At, Chunk},
+    stages::Now,
+    store::{Asked, StoreHandle},
 };
 
 /// What comes back to a home.
 pub enum Answer {
-    /// From a sink.
+    /// From a sink or a lookup.
     Sink(u8, Settle),
+    /// What a lookup made of a message.
+    Child(u8, Child),
     /// A dead letter is durable: of a batch, for these branches (bit n: branch n), one each.
     Kept { stream: u32, seq: u64, branches: u64, message: Option<u32> },
     /// From another shard: the slab of this ticket, handled.
@@ -59,9 +64,12 @@ impl Home for Answers {
     fn settle(&self, sink: u8, settle: Settle) {
         self.0.push(Answer::Sink(sink, settle));
     }
+    fn child(&self, lookup: u8, child: Child) {
+        self.0.push(Answer::Child(lookup, child));
+    }
 }
 
-/// A sink as a home sees it.
+/// A sink or a lookup as a home sees it.
 #[derive(Clone)]
 pub struct SinkEnd {
     pub slot: u8,
@@ -72,6 +80,8 @@ pub struct SinkEnd {
     pub outputs: u64,
     /// Messages that a sink which is not required lost to its full inbox.
     pub shed: Count,
+    /// Of a lookup.
+    pub lookup: Option<LookupCounts>,
 }
 
 /// An output as a home sees it.
@@ -80,6 +90,8 @@ pub struct OutputEnd {
     pub name: String,
     /// Slot of the output that must be delivered first.
     pub after: Option<u8>,
+    /// True if an output comes after it, or after what it is made of.
+    pub first: bool,
 }
 
 /// A branch as a home sees it.
@@ -97,6 +109,8 @@ pub struct Setup {
     pub desk: Desk,
     pub branches: Vec<BranchEnd>,
     pub outputs: Vec<OutputEnd>,
+    pub stages: Stages,
+    /// And lookups.
     pub sinks: Vec<SinkEnd>,
     pub store: Option<StoreHandle>,
     pub rows: Rows,
@@ -109,16 +123,28 @@ pub struct Setup {
 
 /// The home of one source.
 pub struct SourceHome {
-    on: Rc<dyn Executor>,
-    setup: RefCell<Setup>,
+    pub(super) on: Rc<dyn Executor>,
+    pub(super) setup: RefCell<Setup>,
     answers: Arc<Answers>,
-    streams: RefCell<Vec<Stream>>,
-    order: RefCell<Order<Ready>>,
+    /// For each output what its messages owe.
+    pub(super) routes: Vec<Route>,
+    pub(super) streams: RefCell<Vec<Stream>>,
+    /// Streams opened so far.
+    pub(super) born: Cell<u64>,
+    pub(super) order: RefCell<Order<Ready>>,
+    pub(super) stages: RefCell<Stages>,
+    has_stages: bool,
+    /// Raised when stages should be looked at again.
+    pub(super) staged: Signal,
+    /// When the stages are looked at next without that, monotonic nanoseconds.
+    pub(super) looks_at: Cell<Option<u64>>,
+    /// Parcels that an inbox had no room for.
+    backlog: Rc<RefCell<VecDeque<(u8, Arc<Inbox>, Parcel)>>>,
     /// Bytes that the source said it is behind.
-    behind: Cell<u64>,
+    pub(super) behind: Cell<u64>,
     /// Raised when credits came back.
-    credit: Signal,
-    closed: Cell<bool>,
+    pub(super) credit: Signal,
+    pub(super) closed: Cell<bool>,
     /// True once the source has ended and nothing more is owed.
     drained: Cell<bool>,
     /// Raised when answers were applied: what a drain waits for.
@@ -127,55 +153,29 @@ pub struct SourceHome {
     changed: Signal,
 }
 
-struct Stream {
-    name: String,
-    ledger: Ledger,
-    /// By number: the first is `first`.
-    in_flight: VecDeque<InFlight>,
-    first: u64,
-    /// Where each branch stood before this start; below it nothing is offered.
-    start: Vec<Position>,
-    /// Bytes of the batches in flight.
-    unacked: u64,
-    segments: Vec<(SegmentRow, Ladder)>,
-    dirty: bool,
-    /// Nothing more will come; it leaves once nothing is owed.
-    ended: bool,
-}
-
-struct InFlight {
-    batch: Arc<Batch>,
-    /// For each message its group.
-    group_of: Vec<u32>,
-    groups: Vec<Group>,
-    /// Settlements that required sinks and the dead letter still owe, all branches.
-    open: u32,
-}
-
-/// The messages of one record in one branch: they lie side by side.
-struct Group {
-    branch: u8,
-    bytes: u32,
-    /// Required settlements that are missing.
-    pending: u32,
-    /// Of these, on outputs that others wait for.
-    first_pending: u32,
-    refused: bool,
-    delivered: bool,
-    /// Messages on outputs that come after.
-    held: Vec<u32>,
-}
-
 impl SourceHome {
     /// A home without streams.
-    pub fn new(on: Rc<dyn Executor>, setup: Setup) -> Rc<Self> {
+    pub fn new(on: Rc<dyn Executor>, mut setup: Setup) -> Rc<Self> {
         let answers = setup.answers.clone();
+        let stages = std::mem::take(&mut setup.stages);
+        let route = |slot: usize, output: &OutputEnd| {
+            let takers = setup.sinks.iter().filter(|s| s.required && s.outputs >> slot & 1 == 1);
+            Route { required: narrow(takers.count()), first: output.first, held: output.after.is_some() }
+        };
+        let routes = setup.outputs.iter().enumerate().map(|(slot, output)| route(slot, output)).collect();
         Rc::new(Self {
             on,
             setup: RefCell::new(setup),
             answers,
+            routes,
             streams: RefCell::default(),
+            born: Cell::new(0),
             order: RefCell::default(),
+            has_stages: !stages.is_empty(),
+            stages: RefCell::new(stages),
+            staged: Signal::default(),
+            looks_at: Cell::new(None),
+            backlog: Rc::default(),
             behind: Cell::new(0),
             credit: Signal::default(),
             closed: Cell::new(false),
@@ -185,11 +185,17 @@ impl SourceHome {
         })
     }
 
+    /// True if the source feeds a stage.
+    pub fn has_stages(&self) -> bool {
+        self.has_stages
+    }
+
     /// Stops admission: sources end.
     pub fn close(&self) {
         self.closed.set(true);
         self.setup.borrow().closed.raise();
         self.credit.raise();
+        self.staged.raise();
     }
 
     /// Batches that something is owed for.
@@ -215,7 +221,15 @@ impl SourceHome {
     /// Tells the saver how far the streams are, some times a second and only when they move.
     pub async fn publish_now_and_then(self: Rc<Self>) {
         loop {
-            self.changed.wait().await;
+            let due = if self.has_stages { self.stages.borrow().snapshot_due() } else { None };
+            match due.map(|due| due.saturating_sub(self.on.clock().mono())) {
+                None => self.changed.wait().await,
+                Some(left) => tokio::select! {
+                    biased;
+                    () = self.changed.wait() => {}
+                    () = self.on.sleep(std::time::Duration::from_nanos(left)) => {}
+                },
+            }
             self.publish();
             self.on.sleep(std::time::Duration::from_millis(limits::CHECKPOINT_EVERY_MS / 4)).await;
         }
@@ -228,6 +242,7 @@ impl SourceHome {
             any = true;
             match answer {
                 Answer::Sink(sink, settle) => self.settle(sink, settle),
+                Answer::Child(lookup, child) => self.child(lookup, child),
                 Answer::Kept { stream, seq, branches, message } => self.kept(stream, seq, branches, message),
                 Answer::Handled(ticket, ready) => self.take_back(ticket, *ready),
             }
@@ -236,11 +251,30 @@ impl SourceHome {
             self.changed.raise();
             self.credit.raise();
             self.idle.raise();
+            if self.has_stages && self.looks_at.get().is_none() {
+                self.staged.raise();
+            }
         }
     }
 
+    /// True if the credits have room for so many bytes and one more batch.
+    ///
+    /// All streams of the source count: the sinks' inboxes have room for one source's credits.
+    pub(super) fn has_credit(&self, wanted: u64) -> bool {
+        let (streams, order) = (self.streams.borrow(), self.order.borrow());
+        let out = (order.bytes(), order.len());
+        let (bytes, batches) = streams.iter().fold(out, |(bytes, batches), s| (bytes + s.ledger.bytes(), batches + s.in_flight.len()));
+        batches < limits::CREDIT_BATCHES && (bytes == 0 || bytes + wanted <= limits::CREDIT_BYTES)
+    }
+
+    /// The present, as stages are told it.
+    pub(super) fn now(&self) -> Now {
+        let clock = self.on.clock();
+        Now { mono: clock.mono(), wall: clock.now() }
+    }
+
     /// Gives a slab to an idle shard while the source lags; what nobody takes comes back.
-    fn give_away(&self, ticket: u64, chunk: Chunk, from: Vec<u64>) -> Option<(Chunk, Vec<u64>)> {
+    pub(super) fn give_away(&self, ticket: u64, chunk: Chunk, from: Vec<u64>) -> Option<(Chunk, Vec<u64>)> {
         let setup = self.setup.borrow();
         let Some((aides, source, shard)) = setup.aides.as_ref().filter(|_| self.behind.get() >= limits::ERRAND_LAG_BYTES) else {
             return Some((chunk, from));
@@ -258,7 +292,7 @@ impl SourceHome {
     }
 
     /// A slab is handled: it is admitted once all before it are.
-    fn take_back(&self, ticket: u64, ready: Ready) {
+    pub(super) fn take_back(&self, ticket: u64, ready: Ready) {
         self.order.borrow_mut().put(ticket, ready);
         loop {
             let Some((stream, ready)) = self.order.borrow_mut().pop() else { break };
@@ -270,16 +304,20 @@ impl SourceHome {
     }
 
     fn settle(&self, sink: u8, settle: Settle) {
-        let required = self.setup.borrow().sinks.iter().any(|s| s.slot == sink && s.required);
+        let end = |s: &SinkEnd| (s.required, s.lookup.as_ref().map_or(Taker::Sink, |_| Taker::Lookup));
+        let (required, by) = self.setup.borrow().sinks.iter().find(|s| s.slot == sink).map_or((false, Taker::Sink), end);
+        if by == Taker::Lookup {
+            self.count_settled(sink, &settle.messages);
+        }
         match settle.messages {
-            Settled::One(n) if required => self.delivered(settle.stream, settle.seq, &[n]),
-            Settled::Delivered(numbers) if required => self.delivered(settle.stream, settle.seq, &numbers),
+            Settled::One(n) if required => self.delivered(by, settle.stream, settle.seq, &[n]),
+            Settled::Delivered(numbers) if required => self.delivered(by, settle.stream, settle.seq, &numbers),
             Settled::Refused(n, reason) => self.refused(sink, required, settle.stream, settle.seq, n, &reason),
             Settled::One(_) | Settled::Delivered(_) => {}
         }
     }
 
-    fn delivered(&self, stream: u32, seq: u64, numbers: &[u32]) {
+    fn delivered(&self, by: Taker, stream: u32, seq: u64, numbers: &[u32]) {
         let setup = self.setup.borrow();
         let mut streams = self.streams.borrow_mut();
         let stream = &mut streams[stream as usize];
@@ -288,21 +326,14 @@ impl SourceHome {
         let flight = stream.flight(seq);
         let now = self.on.clock().now();
         for n in numbers {
-            let message = flight.batch.message(*n);
-            let group = &mut flight.groups[flight.group_of[*n as usize] as usize];
-            group.delivered = true;
-            group.pending = group.pending.checked_sub(1).expect("a message is settled once");
-            if setup.outputs.iter().any(|o| o.after == Some(message.output)) {
-                group.first_pending -= 1;
-                if group.first_pending == 0 && !group.refused {
-                    release.append(&mut group.held);
-                }
+            let message = flight.message(*n);
+            let (branch, route) = (usize::from(message.branch), self.routes[usize::from(message.output)]);
+            if let Some(closed) = flight.account.delivered(*n, route, by, &mut release) {
+                count(closed, &setup.branches);
             }
-            flight.open -= 1;
-            close_group(group, &setup.branches);
-            settled[usize::from(message.branch)] += 1;
+            settled[branch] += 1;
         }
-        let (whole, received) = (flight.open == 0, flight.batch.received);
+        let (whole, received) = (flight.account.open == 0, flight.batch.received);
         for (branch, n) in settled.into_iter().enumerate().filter(|(_, n)| *n > 0) {
             let counts = &setup.branches[branch].counts;
             counts.delivered.inc_by(u64::from(n));
@@ -333,16 +364,12 @@ impl SourceHome {
             }
             return;
         };
-        let message = flight.batch.message(n);
-        let group = &mut flight.groups[flight.group_of[n as usize] as usize];
-        group.refused = true;
-        let origin =
-            message.headers().find(|(name, _)| *name == ORIGIN_HEADER).map(|(_, value)| String::from_utf8_lossy(value).into_owned());
-        let origin = origin.unwrap_or_default();
+        flight.account.refused(n);
+        let message = flight.message(n);
         let entry = Entry {
             header: Header {
                 kind: Kind::Message,
-                origin,
+                origin: String::from_utf8_lossy(message.origin()).into_owned(),
                 branch: setup.branches[usize::from(message.branch)].name.clone(),
                 output: setup.outputs.get(usize::from(message.output)).map(|o| o.name.clone()),
                 sink: setup.sinks.iter().find(|s| s.slot == sink).map(|s| s.name.clone()),
@@ -369,28 +396,20 @@ impl SourceHome {
             None => {
                 for branch in 0..setup.branches.len() {
                     if branches >> branch & 1 == 1 {
-                        flight.open -= 1;
+                        flight.account.open -= 1;
                         settled.push((branch, 1));
                     }
                 }
             }
             Some(n) => {
-                let branch = usize::from(flight.batch.message(n).branch);
-                let output = flight.batch.message(n).output;
-                let group = &mut flight.groups[flight.group_of[n as usize] as usize];
-                let mut owed = 1;
-                group.pending -= 1;
-                if setup.outputs.iter().any(|o| o.after == Some(output)) {
-                    group.first_pending -= 1;
-                    // What waited for the refused message never goes out.
-                    for held in std::mem::take(&mut group.held) {
-                        let required = required_sinks(&setup, flight.batch.message(held).output);
-                        group.pending -= required;
-                        owed += required;
-                    }
+                let branch = usize::from(flight.message(n).branch);
+                // What comes after another output is a handler's own: it lies in the batch itself.
+                let (output, batch) = (flight.message(n).output, flight.batch.clone());
+                let output_of = |of: u32| if of == n { output } else { batch.message(of).output };
+                let (owed, closed) = flight.account.buried(n, &self.routes, output_of);
+                if let Some(closed) = closed {
+                    count(closed, &setup.branches);
                 }
-                flight.open -= owed;
-                close_group(group, &setup.branches);
                 settled.push((branch, owed));
             }
         }
@@ -403,7 +422,7 @@ impl SourceHome {
     }
 
     /// Tells how much is owed, for the lag and for who looks for a standstill.
-    fn tell(&self, setup: &Setup, streams: &[Stream], moved: bool) {
+    pub(super) fn tell(&self, setup: &Setup, streams: &[Stream], moved: bool) {
         let unacked = streams.iter().map(|s| s.unacked).sum();
         let oldest = streams.iter().filter_map(|s| s.in_flight.front()).map(|flight| flight.batch.received).min();
         setup.counts.progress.unacked(unacked, oldest, moved, self.on.clock().mono());
@@ -440,9 +459,9 @@ impl SourceHome {
     }
 
     /// Gives the messages to their sinks: those that wait for nothing, or these.
-    fn hand_out(&self, setup: &Setup, batch: &Arc<Batch>, these: Option<&[u32]>) {
-        let held: u64 = setup.outputs.iter().enumerate().filter(|(_, o)| o.after.is_some()).fold(0, |mask, (slot, _)| mask | 1 << slot);
-        let present: u64 = (0..batch.len() as u32).fold(0, |mask, n| mask | 1 << batch.message(n).output);
+    pub(super) fn hand_out(&self, setup: &Setup, batch: &Arc<Batch>, these: Option<&[u32]>) {
+        let held: u64 = self.routes.iter().enumerate().filter(|(_, r)| r.held).fold(0, |mask, (slot, _)| mask | 1 << slot);
+        let present: u64 = batch.numbers().fold(0, |mask, n| mask | 1 << batch.message(n).output);
         for sink in &setup.sinks {
             let pick = match these {
                 None => {
@@ -464,10 +483,14 @@ impl SourceHome {
             if !sink.required {
                 // It may keep them long, and no credit bounds that: it must not keep the slab.
                 parcel.batch = Arc::new(batch.only(&parcel.numbers()));
-                parcel.pick = Pick::These((0..narrow(parcel.batch.len())).collect());
+                parcel.pick = Pick::These(parcel.batch.numbers().collect());
             }
-            if let Err(mut parcel) = sink.inbox.push(parcel) {
-                assert!(!sink.required, "the inbox of a required sink has room for all credits");
+            if let Some(counts) = &sink.lookup {
+                counts.taken.inc_by(parcel.numbers().len() as u64);
+            }
+            if sink.required {
+                self.give(sink, parcel);
+            } else if let Err(mut parcel) = sink.inbox.push(parcel) {
                 while let Some(oldest) = sink.inbox.try_pop() {
                     sink.shed.inc_by(oldest.numbers().len() as u64);
                     match sink.inbox.push(parcel) {
@@ -477,6 +500,38 @@ impl SourceHome {
                 }
             }
         }
+    }
+
+    /// Gives a parcel to a taker that is required. Its inbox has room for all batches of all credits,
+    /// but a batch may become many parcels where messages wait for others or lookups answer.
+    fn give(&self, sink: &SinkEnd, parcel: Parcel) {
+        let mut backlog = self.backlog.borrow_mut();
+        let waits = backlog.iter().any(|(slot, ..)| *slot == sink.slot);
+        let parcel = if waits { Err(parcel) } else { sink.inbox.push(parcel) };
+        let Err(parcel) = parcel else { return };
+        let first = backlog.is_empty();
+        backlog.push_back((sink.slot, sink.inbox.clone(), parcel));
+        if !first {
+            return;
+        }
+        let (on, backlog) = (self.on.clone(), self.backlog.clone());
+        self.on.spawn(
+            "backlog",
+            Box::pin(async move {
+                while !backlog.borrow().is_empty() {
+                    on.sleep(std::time::Duration::from_millis(limits::BACKLOG_RETRY_MS)).await;
+                    let (mut full, mut left) = (0u64, VecDeque::new());
+                    for (slot, inbox, parcel) in std::mem::take(&mut *backlog.borrow_mut()) {
+                        let parcel = if full >> slot & 1 == 1 { Err(parcel) } else { inbox.push(parcel) };
+                        if let Err(parcel) = parcel {
+                            full |= 1 << slot;
+                            left.push_back((slot, inbox, parcel));
+                        }
+                    }
+                    *backlog.borrow_mut() = left;
+                }
+            }),
+        );
     }
 
     fn admit(&self, stream_number: usize, handled: Handled, at: At, received: u64, rung: Option<u32>) {
@@ -505,37 +560,10 @@ impl SourceHome {
         }
         let mut owed = vec![0u32; setup.branches.len()];
         let mut batch = draft.finish(narrow(stream_number), end.clone(), received);
-        let (mut group_of, mut groups) = (Vec::with_capacity(batch.len()), Vec::<Group>::new());
-        let mut open = 0;
-        let mut last = None;
-        for n in 0..narrow(batch.len()) {
-            let message = batch.message(n);
-            if last != Some((message.record, message.branch)) {
-                last = Some((message.record, message.branch));
-                let bytes = batch.records()[message.record as usize].len;
-                groups.push(Group {
-                    branch: message.branch,
-                    bytes,
-                    pending: 0,
-                    first_pending: 0,
-                    refused: false,
-                    delivered: false,
-                    held: Vec::new(),
-                });
-            }
-            let group = groups.last_mut().expect("a group was just made");
-            let required = required_sinks(&setup, message.output);
-            group.pending += required;
-            open += required;
-            owed[usize::from(message.branch)] += required;
-            if setup.outputs.iter().any(|o| o.after == Some(message.output)) {
-                group.first_pending += required;
-            }
-            if setup.outputs[usize::from(message.output)].after.is_some() {
-                group.held.push(n);
-            }
-            group_of.push(narrow(groups.len() - 1));
-        }
+        let staged = (self.has_stages && !batch.is_empty()).then(|| self.run_stages(&mut batch));
+        let mut account = Account::of(&batch, staged.as_ref(), &self.routes, &mut owed);
+        // What nobody required waits for goes out at once.
+        let free = account.free(&batch, &self.routes, &mut owed);
         for (tally, branch) in tallies.iter().zip(&setup.branches) {
             branch.counts.read.inc_by(tally.read);
             for (reason, bytes) in &tally.dropped {
@@ -545,27 +573,28 @@ impl SourceHome {
         for (branch, owed) in setup.branches.iter().zip(&owed) {
             branch.counts.emitted.inc_by(u64::from(*owed));
         }
-        for group in &mut groups {
-            setup.branches[usize::from(group.branch)].counts.in_flight.inc_by(i64::from(group.bytes));
-            close_group(group, &setup.branches);
+        for (branch, bytes) in account.bytes() {
+            setup.branches[usize::from(branch)].counts.in_flight.inc_by(i64::from(bytes));
+        }
+        for closed in account.settled() {
+            count(closed, &setup.branches);
         }
         for reject in &rejected {
             for (branch, end) in setup.branches.iter().enumerate() {
                 if reject.branches >> branch & 1 == 1 {
                     owed[branch] += 1;
-                    open += 1;
+                    account.open += 1;
                     end.counts.dead_letter.add(reject.reason, u64::from(reject.place.len));
                 }
             }
         }
         setup.counts.records.inc_by(u64::from(records));
-        let charge = if open == 0 { 0 } else { narrow(batch.slab().bytes.len().max(limits::SLAB_BYTES)) };
+        let charge = if account.open == 0 { 0 } else { narrow(batch.slab().bytes.len().max(limits::SLAB_BYTES)) };
         // Admitting may settle at once; the number is the batch's either way.
+        stream.end = Some(end.clone());
         batch.seq = stream.ledger.admit(end, charge, &owed);
         let batch = Arc::new(batch);
-        // What nobody required waits for goes out at once.
-        let free: Vec<u32> = groups.iter_mut().filter(|g| g.first_pending == 0).flat_map(|g| std::mem::take(&mut g.held)).collect();
-        stream.in_flight.push_back(InFlight { batch: batch.clone(), group_of, groups, open });
+        stream.in_flight.push_back(Flight::new(batch.clone(), account));
         stream.unacked += len;
         stream.dirty = true;
         let moved = stream.trim();
@@ -608,6 +637,7 @@ impl SourceHome {
         self.drained.set(self.in_flight() == 0 && self.order.borrow().len() == 0);
         self.streams.borrow_mut().iter_mut().for_each(|stream| stream.dirty = true);
         self.publish();
+        self.remember(true);
     }
 
     /// Writes the rows of streams that changed into the shared table.
@@ -624,247 +654,23 @@ impl SourceHome {
                 setup.rows.put(Row { drained: self.drained.get(), ..stream.row(&setup) });
             }
         }
-    }
-}
-
-impl Stream {
-    fn flight(&mut self, seq: u64) -> &mut InFlight {
-        let at = seq.checked_sub(self.first).expect("an answer is for a batch in flight") as usize;
-        &mut self.in_flight[at]
-    }
-
-    /// Forgets the oldest batches as far as nothing is owed for them; true if there were any.
-    fn trim(&mut self) -> bool {
-        let before = self.first;
-        while let Some(flight) = self.in_flight.pop_front_if(|flight| flight.open == 0) {
-            self.unacked -= flight.batch.slab().bytes.len() as u64;
-            self.first += 1;
-        }
-        self.first > before
-    }
-
-    /// Forgets files that every branch has left behind.
-    fn forget(&mut self) {
-        let lowest = (0..self.start.len()).map(|branch| self.ledger.watermark(branch)).min();
-        if let Some(Position::File { segment, incarnation, .. }) = lowest {
-            let at = (*segment, *incarnation);
-            self.segments.retain(|(row, _)| (row.segment, row.incarnation) >= at);
-        }
-    }
-
-    fn row(&self, setup: &Setup) -> Row {
-        let branches: Vec<BranchRow> = setup
-            .branches
-            .iter()
-            .enumerate()
-            .map(|(number, branch)| BranchRow { branch: branch.name.clone(), position: self.ledger.watermark(number).clone() })
-            .collect();
-        let segments = self.segments.iter().map(|(row, ladder)| SegmentRow { rungs: ladder.rungs().to_vec(), ..row.clone() }).collect();
-        Row {
-            source: setup.source.clone(),
-            stream: self.name.clone(),
-            kind: setup.kind.clone(),
-            segments,
-            branches,
-            stretches: Vec::new(),
-            drained: false,
-        }
-    }
-}
-
-impl Admit for SourceHome {
-    fn is_closed(&self) -> bool {
-        self.closed.get()
-    }
-
-    fn closed(&self) -> LocalFuture<'_, ()> {
-        Box::pin(async {
-            let signal = self.setup.borrow().closed.clone();
-            while !self.closed.get() {
-                signal.wait().await;
-            }
-        })
-    }
-
-    fn resume(&self, stream: &str) -> Option<Row> {
-        self.rows().into_iter().find(|row| row.stream == stream)
-    }
-
-    fn rows(&self) -> Vec<Row> {
-        let setup = self.setup.borrow();
-        setup.rows.of(&setup.source)
-    }
-
-    fn open(&self, stream: &str, start: Position) {
-        let saved = self.resume(stream);
-        let setup = self.setup.borrow();
-        // A branch that is new begins where the reader begins.
-        let from: Vec<Position> = setup
-            .branches
-            .iter()
-            .map(|branch| {
-                saved.as_ref().and_then(|row| row.branch(&branch.name)).filter(|at| **at >= start).cloned().unwrap_or_else(|| start.clone())
-            })
-            .collect();
-        let mut streams = self.streams.borrow_mut();
-        assert!(streams.iter().all(|s| s.name != stream), "a stream is opened once");
-        let saved_segments = saved.map(|row| row.segments).unwrap_or_default();
-        let segments = saved_segments
-            .into_iter()
-            .map(|row| {
-                let ladder = Ladder::from_rungs(&row.rungs);
-                (row, ladder)
-            })
-            .collect();
-        let stream = Stream {
-            name: stream.to_owned(),
-            ledger: Ledger::new(from.clone()),
-            in_flight: VecDeque::new(),
-            first: 0,
-            start: from,
-            unacked: 0,
-            segments,
-            dirty: true,
-            ended: false,
-        };
-        // The place of a stream that has ended is free: nothing in flight names it any more.
-        match streams.iter_mut().find(|s| s.name.is_empty()) {
-            Some(place) => *place = stream,
-            None => streams.push(stream),
-        }
-        drop(streams);
         drop(setup);
-        self.publish();
-    }
-
-    fn segment(&self, stream: &str, row: SegmentRow) {
-        if let Some(stream) = self.streams.borrow_mut().iter_mut().find(|s| s.name == stream) {
-            match stream.segments.iter_mut().find(|(r, _)| (r.segment, r.incarnation) == (row.segment, row.incarnation)) {
-                Some((known, _)) => *known = row,
-                None => {
-                    let ladder = Ladder::from_rungs(&row.rungs);
-                    stream.segments.push((row, ladder));
-                }
-            }
-            stream.dirty = true;
-        }
-        self.publish();
-    }
-
-    fn saved(&self) -> LocalFuture<'_, ()> {
-        Box::pin(async {
-            self.publish();
-            let (store, rows, instance) = {
-                let setup = self.setup.borrow();
-                (setup.store.clone(), setup.rows.clone(), setup.instance.clone())
-            };
-            let Some(store) = store else { return };
-            let saved = Arc::new(Signal::default());
-            let raised = saved.clone();
-            let mut reply: Reply = Box::new(move |_| raised.raise());
-            while let Err(back) = rows.save(&store, &instance, self.on.clock().now(), reply) {
-                reply = back;
-                self.on.sleep(std::time::Duration::from_millis(limits::GROUP_COMMIT_MS)).await;
-            }
-            tokio::select! {
-                biased;
-                () = saved.wait() => {}
-                () = self.closed() => {}
-            }
-        })
-    }
-
-    fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, ()> {
-        Box::pin(async move {
-            let number = self.streams.borrow().iter().position(|s| s.name == stream).expect("a stream is opened before its first chunk");
-            loop {
-                let (bytes, batches) = {
-                    // All streams of the source: the sinks' inboxes have room for one source's credits.
-                    let (streams, order) = (self.streams.borrow(), self.order.borrow());
-                    let out = (order.bytes(), order.len());
-                    streams.iter().fold(out, |(bytes, batches), s| (bytes + s.ledger.bytes(), batches + s.in_flight.len()))
-                };
-                let wanted = chunk.slab.bytes.len().max(limits::SLAB_BYTES) as u64;
-                if batches < limits::CREDIT_BATCHES && (bytes == 0 || bytes + wanted <= limits::CREDIT_BYTES) {
-                    break;
-                }
-                // A chunk that is not admitted is read again at the next start.
-                if self.closed.get() {
-                    return;
-                }
-                self.credit.wait().await;
-            }
-            let from: Vec<u64> = {
-                let streams = self.streams.borrow();
-                streams[number].start.iter().map(|start| below(start, &chunk)).collect()
-            };
-            let bytes = chunk.slab.bytes.len().max(limits::SLAB_BYTES) as u64;
-            let ticket = self.order.borrow_mut().push(number, bytes);
-            if let Some((chunk, from)) = self.give_away(ticket, chunk, from) {
-                let ready = self.setup.borrow_mut().desk.ready(chunk, &from);
-                self.take_back(ticket, ready);
-            }
-        })
-    }
-
-    fn lag(&self, bytes: u64) {
-        self.behind.set(bytes);
-        self.setup.borrow().counts.progress.unread(bytes, self.on.clock().mono());
-    }
-
-    fn end(&self, stream: &str) {
-        let mut streams = self.streams.borrow_mut();
-        match streams.iter_mut().find(|s| s.name == stream) {
-            Some(open) => (open.ended, open.dirty) = (true, true),
-            None => {
-                let setup = self.setup.borrow();
-                setup.rows.remove(&setup.source, stream);
-            }
-        }
-        drop(streams);
-        self.publish();
-    }
-
-    fn missed(&self, bytes: u64) {
-        self.setup.borrow().counts.missed.inc_by(bytes);
+        self.remember(false);
     }
 }
 
-/// Bytes of a chunk that lie below `start`.
-fn below(start: &Position, chunk: &Chunk) -> u64 {
-    match (start, &chunk.at) {
-        (Position::File { segment, incarnation, offset }, At::File { segment: s, incarnation: i, offset: o, .. }) => {
-            match (s, i).cmp(&(segment, incarnation)) {
-                std::cmp::Ordering::Less => chunk.slab.bytes.len() as u64,
-                std::cmp::Ordering::Equal => offset.saturating_sub(*o).min(chunk.slab.bytes.len() as u64),
-                std::cmp::Ordering::Greater => 0,
-            }
-        }
-        _ => 0,
+/// Counts a record's bytes, for which nothing more is owed in its branch.
+fn count(closed: Closed, branches: &[BranchEnd]) {
+    let counts = &branches[usize::from(closed.branch)].counts;
+    let bytes = u64::from(closed.bytes);
+    counts.in_flight.dec_by(i64::from(closed.bytes));
+    match closed.end {
+        End::DeadLetter => counts.dead_letter.add("refused", bytes),
+        End::Shipped => _ = counts.shipped.inc_by(bytes),
+        End::Dropped(reason) => counts.dropped.add(reason, bytes),
     }
 }
 
-fn required_sinks(setup: &Setup, output: u8) -> u32 {
-    narrow(setup.sinks.iter().filter(|s| s.required && s.outputs >> output & 1 == 1).count())
-}
-
-/// Counts a record's bytes once nothing more is owed for it in this branch.
-fn close_group(group: &mut Group, branches: &[BranchEnd]) {
-    if group.pending > 0 {
-        return;
-    }
-    let counts = &branches[usize::from(group.branch)].counts;
-    let bytes = u64::from(group.bytes);
-    counts.in_flight.dec_by(i64::from(group.bytes));
-    if group.refused {
-        counts.dead_letter.add("refused", bytes);
-    } else if group.delivered {
-        counts.shipped.inc_by(bytes);
-    } else {
-        counts.dropped.add("not_required", bytes);
-    }
-}
-
-fn narrow(n: usize) -> u32 {
+pub(super) fn narrow(n: usize) -> u32 {
     u32::try_from(n).expect("counts of one batch fit 32 bits")
 }

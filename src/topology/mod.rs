@@ -5,22 +5,28 @@
 //!
 //! Start at [`Plan::build`].
 
+mod admission;
 pub mod aides;
 pub mod config;
 pub mod face;
+mod flight;
 pub mod globals;
 pub mod handle;
 pub mod home;
 pub mod host;
+mod made;
 mod order;
 pub mod plan;
 pub mod pulse;
 pub mod rows;
 pub mod run;
+pub mod staged;
+mod stream;
+mod wires;
 
 pub use config::{Config, ConfigError, Flag, Host};
 pub use globals::{DeadLetterSettings, Engine, Globals, Listen, LogFormat, LogSettings, OnFull};
-pub use plan::{HandlerPlan, OutputPlan, Plan, SinkPlan, SourcePlan};
+pub use plan::{HandlerPlan, LookupPlan, OutputPlan, Plan, SinkPlan, SourcePlan, StagePlan};
 
 #[cfg(test)]
 mod tests;

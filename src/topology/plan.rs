@@ -10,12 +10,14 @@ use std::{path::Path, sync::Arc};
 use super::{
     config::{self, Config, ConfigError, Flag, HandlerEntry, Host},
     globals::Globals,
+    wires::{Wires, unknown},
 };
 use crate::{
     handlers,
     limits::{BRANCHES_MAX, OUTPUTS_MAX, SINKS_MAX},
+    lookups,
     register::{Errors, Place, section::nearest},
-    sinks, sources,
+    sinks, sources, stages,
 };
 
 /// The checked graph.
@@ -25,6 +27,10 @@ pub struct Plan {
     pub sources: Vec<SourcePlan>,
     /// Their branch number is their index.
     pub handlers: Vec<HandlerPlan>,
+    /// Each behind all that it takes from.
+    pub stages: Vec<StagePlan>,
+    /// Their slots follow those of the sinks.
+    pub lookups: Vec<LookupPlan>,
     /// Their slot is their index.
     pub sinks: Vec<SinkPlan>,
     /// Wired outputs; their slot is their index.
@@ -54,6 +60,35 @@ pub struct HandlerPlan {
     pub routes: Vec<Option<u8>>,
 }
 
+/// One stage.
+#[derive(Clone, Debug)]
+pub struct StagePlan {
+    pub name: String,
+    pub kind: &'static str,
+    pub spec: Arc<dyn stages::Spec>,
+    /// Mask of the output slots that it takes.
+    pub inputs: u64,
+    /// Mask of the branches whose messages it takes.
+    pub branches: u64,
+    /// For each of its outputs the slot, `None` if nothing takes it.
+    pub routes: Vec<Option<u8>>,
+}
+
+/// One lookup.
+#[derive(Clone, Debug)]
+pub struct LookupPlan {
+    pub slot: u8,
+    pub name: String,
+    pub kind: &'static str,
+    pub spec: Arc<dyn lookups::Spec>,
+    /// Whether a record waits for it before it is acked.
+    pub required: bool,
+    /// Mask of the output slots that it takes.
+    pub inputs: u64,
+    /// For each of its outputs the slot, `None` if nothing takes it.
+    pub routes: Vec<Option<u8>>,
+}
+
 /// One sink.
 #[derive(Clone, Debug)]
 pub struct SinkPlan {
@@ -68,21 +103,26 @@ pub struct SinkPlan {
     pub outputs: u64,
 }
 
-/// One wired output of a handler.
+/// One wired output of a handler, a stage or a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OutputPlan {
     pub slot: u8,
-    /// Branch of its handler, which is also the handler's index.
+    /// Branch of its handler, which is also the handler's index; the lowest of those that feed a
+    /// stage or a lookup.
     pub branch: u8,
-    /// Index in the handler kind's list of outputs.
+    /// Mask of all branches whose messages it may carry.
+    pub branches: u64,
+    /// Index in the kind's list of outputs.
     pub index: usize,
     /// `dfn`, or `dfn.confirm` for another output than the primary one.
     pub name: String,
     /// Slot of the output whose required messages of the same record must be delivered first.
     pub after: Option<u8>,
-    /// Mask of the sinks that take it.
+    /// True if an output comes after it, or after what it is made of.
+    pub first: bool,
+    /// Mask of the sinks and lookups that take it.
     pub sinks: u64,
-    /// Mask of the sinks that take it and are required.
+    /// Mask of those that are required.
     pub required: u64,
 }
 
@@ -106,11 +146,16 @@ impl Plan {
     /// # Errors
     /// Everything that is wrong, the config's own errors included, in the order of the file.
     pub fn build(config: Config) -> Result<Self, Errors> {
-        let Config { globals, sources, handlers, sinks, mut errors } = config;
+        let Config { globals, sources, handlers, stages, lookups, sinks, mut errors } = config;
+        let takers = sinks.len() + lookups.len();
         check_counts(
             &[("sources", sources.len(), usize::MAX), ("handlers", handlers.len(), BRANCHES_MAX), ("sinks", sinks.len(), SINKS_MAX)],
             &mut errors,
         );
+        if sinks.len() <= SINKS_MAX && takers > SINKS_MAX {
+            let what = format!("there are {takers} with the sinks, at most {SINKS_MAX} can be; split the config over two agents");
+            errors.add(&Place::Default, "lookups", what);
+        }
 
         let source_names: Vec<_> = sources.iter().map(|s| s.name.as_str()).collect();
         let reads: Vec<Vec<usize>> = handlers.iter().map(|handler| read_by(handler, &source_names, &handlers, &mut errors)).collect();
@@ -121,54 +166,15 @@ impl Plan {
             }
         }
 
-        let taken = outputs_taken(&sinks, &handlers, &source_names, &mut errors);
-        let mut outputs: Vec<OutputPlan> = Vec::new();
-        let mut routes: Vec<Vec<Option<u8>>> = Vec::new();
-        let mut wired = 0;
-        for (branch, handler) in handlers.iter().enumerate() {
-            let mut route = Vec::new();
-            for (index, output) in handler.outputs.iter().enumerate() {
-                let takers = taken.iter().filter(|t| t.handler == branch && t.output == index);
-                let (all, required) = takers.fold((0, 0), |(all, required), t| {
-                    let bit = 1_u64.checked_shl(number(t.sink)).unwrap_or(0);
-                    (all | bit, if sinks.get(t.sink).is_some_and(|s| s.required) { required | bit } else { required })
-                });
-                let is_wired = taken.iter().any(|t| t.handler == branch && t.output == index);
-                if !is_wired {
-                    // Without any sink the error about that says it all.
-                    if output.name.is_empty() && !sinks.is_empty() {
-                        let what = format!("nothing takes its output \"{0}\"; add \"{0}\" to the inputs of a sink", handler.name);
-                        errors.add(&handler.place, format!("handlers.{}", handler.name), what);
-                    }
-                    route.push(None);
-                    continue;
-                }
-                let slot = u8::try_from(wired).unwrap_or(u8::MAX);
-                wired += 1;
-                route.push(Some(slot));
-                let branch = u8::try_from(branch).unwrap_or(u8::MAX);
-                outputs.push(OutputPlan {
-                    slot,
-                    branch,
-                    index,
-                    name: output_name(&handler.name, output),
-                    after: None,
-                    sinks: all,
-                    required,
-                });
-            }
-            routes.push(route);
-        }
-        if wired > OUTPUTS_MAX {
+        let graph = Wires::of((&handlers, &stages, &lookups, &sinks), &source_names, &mut errors);
+        let (outputs, routes) = outputs_of(&graph, &handlers, &lookups, &sinks, &mut errors);
+        if outputs.len() > OUTPUTS_MAX {
+            let wired = outputs.len();
             errors.add(
                 &Place::Default,
                 "sinks",
                 format!("{wired} outputs are taken, at most {OUTPUTS_MAX} can be; split the config over two agents"),
             );
-        }
-        for output in &mut outputs {
-            let after = handlers.get(usize::from(output.branch)).and_then(|h| h.outputs.get(output.index)).and_then(|o| o.after);
-            output.after = after.and_then(|index| routes.get(usize::from(output.branch))?.get(index).copied().flatten());
         }
         if !errors.is_empty() {
             config::sort(&mut errors);
@@ -176,11 +182,36 @@ impl Plan {
         }
 
         // From here on every spec is there: an unknown kind would have been an error.
-        let masks: Vec<u64> = (0..sinks.len()).map(|sink| mask_of(sink, &outputs)).collect();
+        let (of_stages, of_lookups) = (handlers.len(), handlers.len() + stages.len());
+        let inputs: Vec<u64> = (0..graph.takers.len()).map(|taker| mask_of(taker, &graph, &routes)).collect();
+        let mask = |taker: usize| inputs.get(taker).copied().unwrap_or(0);
+        let route = |producer: usize| routes.get(producer).cloned().unwrap_or_default();
+        let branches = |mask: u64| outputs.iter().filter(|o| bit(o.slot) & mask != 0).fold(0, |all, o| all | o.branches);
+        let order: Vec<usize> = graph.order.iter().filter_map(|p| p.checked_sub(of_stages)).filter(|s| *s < stages.len()).collect();
+        let (at_lookups, at_sinks, count) = (stages.len(), stages.len() + lookups.len(), sinks.len());
+        let mut of_stage: Vec<Option<_>> = stages.into_iter().map(Some).collect();
+        let stages = order
+            .into_iter()
+            .filter_map(|n| {
+                let stage = of_stage.get_mut(n)?.take()?;
+                let (inputs, routes) = (mask(n), route(of_stages + n));
+                Some(StagePlan { name: stage.name, kind: stage.kind, spec: stage.spec?.into(), inputs, branches: branches(inputs), routes })
+            })
+            .collect();
+        let lookups = lookups.into_iter().enumerate().filter_map(|(n, lookup)| {
+            let (inputs, routes) = (mask(at_lookups + n), route(of_lookups + n));
+            let config::LookupEntry { name, kind, required, spec, .. } = lookup;
+            Some(LookupPlan { slot: u8::try_from(count + n).ok()?, name, kind, spec: spec?.into(), required, inputs, routes })
+        });
+        let lookups = lookups.collect();
+        let sinks = sinks.into_iter().enumerate().filter_map(|(n, sink)| {
+            let config::SinkEntry { name, kind, required, thread, spec, .. } = sink;
+            Some(SinkPlan { slot: u8::try_from(n).ok()?, name, kind, spec: spec?.into(), thread, required, outputs: mask(at_sinks + n) })
+        });
+        let sinks = sinks.collect();
         let cores = globals.cores.max(1);
         let sources = sources.into_iter().enumerate();
         let handlers = handlers.into_iter().zip(reads).zip(routes).enumerate();
-        let sinks = sinks.into_iter().zip(masks).enumerate();
         Ok(Self {
             sources: sources
                 .filter_map(|(n, s)| Some(SourcePlan { name: s.name, kind: s.kind, spec: s.spec?.into(), home: n % cores }))
@@ -190,20 +221,9 @@ impl Plan {
                     Some(HandlerPlan { branch: u8::try_from(n).ok()?, name: h.name, kind: h.kind, spec: h.spec?.into(), sources, routes })
                 })
                 .collect(),
-            sinks: sinks
-                .filter_map(|(n, (s, outputs))| {
-                    let slot = u8::try_from(n).ok()?;
-                    Some(SinkPlan {
-                        slot,
-                        name: s.name,
-                        kind: s.kind,
-                        spec: s.spec?.into(),
-                        thread: s.thread,
-                        required: s.required,
-                        outputs,
-                    })
-                })
-                .collect(),
+            stages,
+            lookups,
+            sinks,
             outputs,
             globals,
         })
@@ -220,26 +240,125 @@ impl Plan {
         self.handlers.iter().filter(move |handler| handler.sources.contains(&source))
     }
 
+    /// Stages that take something of a source, each behind all that it takes from.
+    pub fn stages_of(&self, source: usize) -> impl Iterator<Item = &StagePlan> {
+        let branches = self.branches_of(source).fold(0, |mask, handler| mask | bit(handler.branch));
+        self.stages.iter().filter(move |stage| stage.branches & branches != 0)
+    }
+
+    fn branches(&self, outputs: u64) -> u64 {
+        self.outputs.iter().filter(|output| outputs & bit(output.slot) != 0).fold(0, |all, output| all | output.branches)
+    }
+
     /// True if a source whose home is `shard` feeds the sink.
     pub fn feeds(&self, shard: usize, sink: &SinkPlan) -> bool {
-        let outputs = self.outputs.iter().filter(|output| sink.outputs >> output.slot & 1 == 1);
-        let handlers = outputs.filter_map(|output| self.handlers.get(usize::from(output.branch)));
+        let branches = self.branches(sink.outputs);
+        let handlers = self.handlers.iter().filter(|handler| branches & bit(handler.branch) != 0);
         let mut sources = handlers.flat_map(|handler| &handler.sources).filter_map(|source| self.sources.get(*source));
         sources.any(|source| source.home == shard)
     }
 }
 
-fn number(n: usize) -> u32 {
-    u32::try_from(n).unwrap_or(u32::MAX)
+fn bit(n: u8) -> u64 {
+    1_u64.checked_shl(u32::from(n)).unwrap_or(0)
 }
 
-fn output_name(handler: &str, output: &handlers::Output) -> String {
-    if output.name.is_empty() { handler.to_owned() } else { format!("{handler}.{}", output.name) }
+fn small(n: usize) -> u8 {
+    u8::try_from(n).unwrap_or(u8::MAX)
 }
 
-fn mask_of(sink: usize, outputs: &[OutputPlan]) -> u64 {
-    let takes = |output: &&OutputPlan| output.sinks.checked_shr(number(sink)).unwrap_or(0) & 1 == 1;
-    outputs.iter().filter(takes).fold(0, |mask, output| mask | 1_u64.checked_shl(u32::from(output.slot)).unwrap_or(0))
+/// For each output of a producer the slot, `None` if nothing takes it.
+type Routes = Vec<Vec<Option<u8>>>;
+
+/// Numbers every output that is taken.
+fn outputs_of(
+    graph: &Wires<'_>,
+    handlers: &[HandlerEntry],
+    lookups: &[config::LookupEntry],
+    sinks: &[config::SinkEntry],
+    errors: &mut Errors,
+) -> (Vec<OutputPlan>, Routes) {
+    let stages = graph.takers.len() - lookups.len() - sinks.len();
+    // A taker's slot, and whether it is required; stages have none.
+    let end = |taker: usize| match taker.checked_sub(stages)? {
+        n if n < lookups.len() => Some((small(sinks.len() + n), lookups.get(n)?.required)),
+        n => Some((small(n - lookups.len()), sinks.get(n - lookups.len())?.required)),
+    };
+    let mut outputs: Vec<OutputPlan> = Vec::new();
+    let mut routes: Routes = Vec::new();
+    for (producer, from) in graph.producers.iter().enumerate() {
+        let mut route = Vec::new();
+        for (index, name) in from.outputs.iter().enumerate() {
+            let takers: Vec<usize> = graph.wires.iter().filter(|w| (w.producer, w.output) == (producer, index)).map(|w| w.taker).collect();
+            if takers.is_empty() {
+                // Without any sink the error about that says it all.
+                if name == from.name && !sinks.is_empty() {
+                    let what = format!("nothing takes its output \"{name}\"; add \"{name}\" to the inputs of a sink");
+                    errors.add(from.place, format!("{}.{name}", from.section), what);
+                }
+                route.push(None);
+                continue;
+            }
+            let slot = small(outputs.len());
+            let (mut sinks, mut required) = (0, 0);
+            for (end, is_required) in takers.iter().filter_map(|taker| end(*taker)) {
+                sinks |= bit(end);
+                required |= if is_required { bit(end) } else { 0 };
+            }
+            let branches = if producer < handlers.len() { bit(small(producer)) } else { 0 };
+            outputs.push(OutputPlan {
+                slot,
+                branch: small(producer),
+                branches,
+                index,
+                name: name.clone(),
+                after: None,
+                first: false,
+                sinks,
+                required,
+            });
+            route.push(Some(slot));
+        }
+        routes.push(route);
+    }
+    for (producer, handler) in handlers.iter().enumerate() {
+        let Some(route) = routes.get(producer) else { continue };
+        for (index, output) in handler.outputs.iter().enumerate() {
+            let after = output.after.and_then(|after| route.get(after).copied().flatten());
+            let (Some(after), Some(slot)) = (after, route.get(index).copied().flatten()) else { continue };
+            if let Some(output) = outputs.get_mut(usize::from(slot)) {
+                output.after = Some(after);
+            }
+            if let Some(first) = outputs.get_mut(usize::from(after)) {
+                first.first = true;
+            }
+        }
+    }
+    // What flows into a stage or a lookup flows out of it.
+    for producer in &graph.order {
+        let taker = graph.producers.get(*producer).and_then(|p| p.taker);
+        let taken: Vec<u8> = graph
+            .wires
+            .iter()
+            .filter(|w| Some(w.taker) == taker)
+            .filter_map(|w| routes.get(w.producer)?.get(w.output).copied().flatten())
+            .collect();
+        let taken = || outputs.iter().filter(|o| taken.contains(&o.slot));
+        let (branches, first) = (taken().fold(0, |all, o| all | o.branches), taken().any(|o| o.first));
+        for slot in routes.get(*producer).into_iter().flatten().flatten() {
+            if let Some(output) = outputs.get_mut(usize::from(*slot)) {
+                (output.branches, output.first) = (branches, first);
+                output.branch = u8::try_from(branches.trailing_zeros()).unwrap_or(u8::MAX);
+            }
+        }
+    }
+    (outputs, routes)
+}
+
+/// The output slots that a taker takes.
+fn mask_of(taker: usize, graph: &Wires<'_>, routes: &Routes) -> u64 {
+    let wires = graph.wires.iter().filter(|w| w.taker == taker);
+    wires.filter_map(|w| routes.get(w.producer)?.get(w.output).copied().flatten()).fold(0, |mask, slot| mask | bit(slot))
 }
 
 fn check_counts(counts: &[(&str, usize, usize)], errors: &mut Errors) {
@@ -270,58 +389,4 @@ fn read_by(handler: &HandlerEntry, sources: &[&str], handlers: &[HandlerEntry], 
     }
     found.sort_unstable();
     found
-}
-
-struct Taken {
-    sink: usize,
-    handler: usize,
-    output: usize,
-}
-
-fn outputs_taken(sinks: &[config::SinkEntry], handlers: &[HandlerEntry], sources: &[&str], errors: &mut Errors) -> Vec<Taken> {
-    let names: Vec<String> = handlers.iter().flat_map(|h| h.outputs.iter().map(|o| output_name(&h.name, o))).collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut taken = Vec::new();
-    for (sink, entry) in sinks.iter().enumerate() {
-        for (name, place) in &entry.inputs.names {
-            let key = || format!("sinks.{}.inputs", entry.name);
-            let of = handlers.iter().position(|h| h.name == name.split('.').next().unwrap_or_default());
-            match of.and_then(|index| handlers.get(index).map(|h| (index, h))) {
-                // Its kind is unknown, and so are its outputs; that error is told already.
-                Some((_, handler)) if handler.spec.is_none() => {}
-                Some((index, handler)) => match handler.outputs.iter().position(|o| output_name(&handler.name, o) == *name) {
-                    Some(output) => taken.push(Taken { sink, handler: index, output }),
-                    None => {
-                        let own: Vec<String> = handler.outputs.iter().map(|o| output_name(&handler.name, o)).collect();
-                        let own: Vec<&str> = own.iter().map(String::as_str).collect();
-                        errors.add(place, key(), unknown("output", name, &own));
-                    }
-                },
-                None if sources.contains(&name.as_str()) => errors.add(
-                    place,
-                    key(),
-                    format!("{name:?} is a source, and sinks take from handlers; put a handler of kind \"forward\" between them"),
-                ),
-                None => {
-                    errors.add(place, key(), unknown("handler", name, &names));
-                    // What was meant counts as taken: one slip of the hand is one error.
-                    let meant = nearest(name, names.iter().copied());
-                    taken.extend(handlers.iter().enumerate().find_map(|(handler, h)| {
-                        let output = h.outputs.iter().position(|o| Some(output_name(&h.name, o).as_str()) == meant)?;
-                        Some(Taken { sink, handler, output })
-                    }));
-                }
-            }
-        }
-    }
-    taken
-}
-
-fn unknown(what: &str, name: &str, known: &[&str]) -> String {
-    let cut: String = name.chars().take(64).collect();
-    let mut answer = format!("no {what} {cut:?}; known: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") });
-    if let Some(near) = nearest(name, known.iter().copied()) {
-        answer.push_str(&format!("; did you mean \"{near}\"?"));
-    }
-    answer
 }

@@ -1,12 +1,12 @@
 //! What every stream has saved or is to save: the one table that the checkpoint is written from.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
-    checkpoint::{Checkpoint, Row},
+    checkpoint::{Checkpoint, Row, Snapshot},
     store::{Asked, Reply, StoreHandle},
 };
 
@@ -18,13 +18,35 @@ pub struct Rows(Arc<Mutex<Table>>);
 struct Table {
     rows: BTreeMap<(String, String), Row>,
     changed: bool,
+    /// What stages remember, by `<stage>.<source>`, as it is on disk or on its way.
+    snapshots: BTreeMap<String, Snapshot>,
+    /// Of these, what the store has not been asked to keep yet.
+    fresh: BTreeSet<String>,
 }
 
 impl Rows {
     /// The rows of a loaded checkpoint.
     pub fn new(rows: Vec<Row>) -> Self {
         let rows = rows.into_iter().map(|row| ((row.source.clone(), row.stream.clone()), row)).collect();
-        Self(Arc::new(Mutex::new(Table { rows, changed: false })))
+        Self(Arc::new(Mutex::new(Table { rows, ..Table::default() })))
+    }
+    /// The same, with what stages had saved.
+    pub fn with_snapshots(self, snapshots: BTreeMap<String, Snapshot>) -> Self {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).snapshots = snapshots;
+        self
+    }
+    /// What a stage saved under that name.
+    pub(super) fn snapshot(&self, name: &str) -> Option<Snapshot> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).snapshots.get(name).cloned()
+    }
+    /// Takes in what stages remember, for the next save. Rows at or after it must be there already.
+    pub(super) fn remember(&self, snapshots: Vec<(String, Snapshot)>) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, snapshot) in snapshots {
+            table.fresh.insert(name.clone());
+            table.snapshots.insert(name, snapshot);
+            table.changed = true;
+        }
     }
     pub(super) fn put(&self, row: Row) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -58,6 +80,18 @@ impl Rows {
         let checkpoint = Checkpoint { instance: instance.to_owned(), saved_at: rfc3339(now), rows, ..Checkpoint::default() };
         store.ask(Asked::save(checkpoint, reply)).map_err(|back| back.reply)?;
         table.changed = false;
+        let Table { snapshots, fresh, changed, .. } = &mut *table;
+        while let Some(name) = fresh.first() {
+            if let Some(snapshot) = snapshots.get(name) {
+                let asked = Asked::remember(name.clone(), snapshot.clone(), Box::new(|_| {}));
+                if store.ask(asked).is_err() {
+                    // Asked again with the next save.
+                    *changed = true;
+                    break;
+                }
+            }
+            fresh.pop_first();
+        }
         Ok(())
     }
     /// The next look finds a change, whether there is one or not.

@@ -22,16 +22,19 @@ use super::{
     host::{Body, Host, Place, Threads},
     pulse::Pulse,
     rows::Rows,
+    staged::{StageEnd, Stages, snapshot_name},
 };
 use crate::{
     batch::DraftPool,
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     io::{Engine, Io, LocalFuture, Watcher},
     limits,
+    lookups::{Emit, Lookup, LookupError},
     metrics::{Board, Count, Metrics, Standing, State},
     ring::{Mailbox, Signal},
     sinks::{Inbox, Sink, SinkError, Thread},
     sources::Source,
+    stages::Now,
     store::StoreHandle,
 };
 
@@ -44,6 +47,11 @@ pub enum RunError {
     /// A sink.
     #[error(transparent)]
     Sink(#[from] SinkError),
+    /// A stage cannot read what it saved.
+    #[error(
+        "stage {stage} cannot read its snapshot {name} in the state folder: {what}; restore it from a backup, or remove it: the stage then begins anew"
+    )]
+    Snapshot { stage: String, name: String, what: String },
 }
 
 /// What the running agent is handed.
@@ -95,6 +103,9 @@ pub struct Agent<H: Host = Threads> {
 /// Builds a sink on the thread that runs it.
 type Build = Box<dyn FnOnce() -> Result<Box<dyn Sink>, SinkError> + Send>;
 
+/// Builds a lookup on the edge thread.
+type BuildLookup = Box<dyn FnOnce() -> Result<Box<dyn Lookup>, LookupError> + Send>;
+
 /// A future for the edge thread (the HTTP face).
 pub type EdgeTask = Box<dyn FnOnce(Rc<dyn Io>) -> LocalFuture<'static, ()> + Send>;
 
@@ -132,10 +143,22 @@ impl<H: Host> Agent<H> {
         let mut inboxes = Vec::new();
         let mut shared: Vec<(u8, Arc<Inbox>)> = Vec::new();
         let mut edge_sinks: Vec<(Build, Arc<Inbox>, Standing)> = Vec::new();
+        let mut edge_lookups: Vec<(BuildLookup, Arc<Inbox>, Emit, Standing)> = Vec::new();
         let shed = metrics.shed();
+        let mut stages = Vec::new();
+        for source in 0..plan.sources.len() {
+            stages.push(Some(stages_of(&plan, source, &metrics, &rows, host.clock())?));
+        }
+        for lookup in &plan.lookups {
+            let inbox = Mailbox::new(room_of(lookup.required, plan.sources.len()));
+            shared.push((lookup.slot, inbox.clone()));
+            inboxes.push(inbox.clone());
+            let standing = board.enter(format!("lookups.{}", lookup.name));
+            let (spec, name) = (lookup.spec.clone(), lookup.name.clone());
+            edge_lookups.push((Box::new(move || spec.build(&name)), inbox, Emit::new(lookup.routes.clone()), standing));
+        }
         for sink in plan.sinks.iter().filter(|s| s.thread != Thread::Shard) {
-            let room = if sink.required { 2 * limits::CREDIT_BATCHES * plan.sources.len().max(1) } else { limits::OPTIONAL_INBOX_PARCELS };
-            let inbox = Mailbox::new(room);
+            let inbox = Mailbox::new(room_of(sink.required, plan.sources.len()));
             shared.push((sink.slot, inbox.clone()));
             inboxes.push(inbox.clone());
             let standing = board.enter(format!("sinks.{}", sink.name));
@@ -172,6 +195,17 @@ impl<H: Host> Agent<H> {
                             "sink",
                             Box::pin(async move {
                                 run_sink(build, inbox, standing, on).await;
+                                done.raise();
+                            }),
+                        );
+                    }
+                    for (build, inbox, emit, standing) in edge_lookups {
+                        let (on, done) = (io.clone(), Rc::new(Signal::default()));
+                        ended.push(done.clone());
+                        io.spawn(
+                            "lookup",
+                            Box::pin(async move {
+                                run_lookup(build, inbox, emit, standing, on).await;
                                 done.raise();
                             }),
                         );
@@ -215,6 +249,12 @@ impl<H: Host> Agent<H> {
                 store: store.clone(),
                 rows: rows.clone(),
                 shed: shed.clone(),
+                stages: plan
+                    .sources
+                    .iter()
+                    .zip(&mut stages)
+                    .map(|(source, stages)| stages.take_if(|_| source.home == shard).unwrap_or_default())
+                    .collect(),
                 stop: signal,
                 sources: sources.clone(),
                 waiter: waiter.clone(),
@@ -294,6 +334,57 @@ async fn run_sink(build: impl FnOnce() -> Result<Box<dyn Sink>, SinkError>, inbo
     }
 }
 
+async fn run_lookup(build: BuildLookup, inbox: Arc<Inbox>, emit: Emit, standing: Standing, io: Rc<dyn Io>) {
+    let outcome = match build() {
+        Ok(lookup) => lookup.run(inbox, emit, io, standing.clone()).await,
+        Err(e) => Err(e),
+    };
+    if let Err(e) = outcome {
+        match e {
+            LookupError::Broken { .. } => panic!("{e}"),
+            LookupError::Settings { .. } => standing.set(State::Holding(e.to_string())),
+        }
+    }
+}
+
+/// Parcels that an inbox must take: all that the credits of all sources can be.
+fn room_of(required: bool, sources: usize) -> usize {
+    if required { 2 * limits::CREDIT_BATCHES * sources.max(1) } else { limits::OPTIONAL_INBOX_PARCELS }
+}
+
+/// The stages of one source, with what they saved.
+fn stages_of(plan: &Plan, source: usize, metrics: &Metrics, rows: &Rows, clock: &dyn Clock) -> Result<Stages, RunError> {
+    let Some(name) = plan.sources.get(source).map(|source| source.name.as_str()) else { return Ok(Stages::default()) };
+    let now = Now { mono: clock.mono(), wall: clock.now() };
+    let mut ends = Vec::new();
+    for stage in plan.stages_of(source) {
+        let mut running = stage.spec.build();
+        let saved_as = snapshot_name(&stage.name, name);
+        match rows.snapshot(&saved_as) {
+            Some(snapshot) if snapshot.kind == stage.kind => {
+                running.load(&snapshot.body, now).map_err(|what| RunError::Snapshot { stage: stage.name.clone(), name: saved_as, what })?
+            }
+            Some(snapshot) => {
+                let (is, was) = (stage.kind, snapshot.kind);
+                tracing::warn!(stage = stage.name, source = name, is, was, "the stage was of another kind before and begins anew");
+            }
+            None => {}
+        }
+        // What it emits by itself is owed by the first branch that feeds it here.
+        let branch = plan.branches_of(source).position(|handler| stage.branches >> handler.branch & 1 == 1);
+        ends.push(StageEnd {
+            name: stage.name.clone(),
+            kind: stage.kind,
+            stage: running,
+            inputs: stage.inputs,
+            routes: stage.routes.clone(),
+            branch: branch.and_then(|branch| u8::try_from(branch).ok()).unwrap_or(0),
+            counts: metrics.stage(name, &stage.name),
+        });
+    }
+    Ok(Stages::new(ends))
+}
+
 /// What one shard is made of.
 struct Shard {
     number: usize,
@@ -304,6 +395,8 @@ struct Shard {
     store: Option<StoreHandle>,
     rows: Rows,
     shed: Count,
+    /// For each source of the plan; those that have their home elsewhere have none here.
+    stages: Vec<Stages>,
     stop: Arc<Signal>,
     sources: Arc<AtomicUsize>,
     waiter: std::thread::Thread,
@@ -311,11 +404,11 @@ struct Shard {
 }
 
 impl Shard {
-    async fn run(self, io: Rc<dyn Io>) -> bool {
+    async fn run(mut self, io: Rc<dyn Io>) -> bool {
         let mut own_inboxes = Vec::new();
         let mut ended = Vec::new();
         for sink in self.plan.sinks.iter().filter(|s| s.thread == Thread::Shard && self.plan.feeds(self.number, s)) {
-            let inbox: Arc<Inbox> = Mailbox::new(2 * limits::CREDIT_BATCHES * self.plan.sources.len().max(1));
+            let inbox: Arc<Inbox> = Mailbox::new(room_of(true, self.plan.sources.len()));
             own_inboxes.push((sink.slot, inbox.clone()));
             let standing = self.board.enter(format!("sinks.{}", sink.name));
             let (spec, name) = (sink.spec.clone(), sink.name.clone());
@@ -335,11 +428,16 @@ impl Shard {
             io.spawn("aide", Box::pin(aides.serve(number, on, move |source| desk(&plan, source))));
         }
         let mut homes = Vec::new();
-        for (index, source) in self.plan.sources.iter().enumerate().filter(|(_, s)| s.home == self.number) {
-            let home = self.home(index, &own_inboxes, &io);
+        let plan = self.plan.clone();
+        for (index, source) in plan.sources.iter().enumerate().filter(|(_, s)| s.home == self.number) {
+            let stages = std::mem::take(&mut self.stages[index]);
+            let home = self.home(index, stages, &own_inboxes, &io);
             let standing = self.board.enter(format!("sources.{}", source.name));
             io.spawn("home", Box::pin(home.clone().serve()));
             io.spawn("rows", Box::pin(home.clone().publish_now_and_then()));
+            if home.has_stages() {
+                io.spawn("stages", Box::pin(home.clone().tick_now_and_then()));
+            }
             let running = source.spec.build(&source.name, &self.plan.globals.instance);
             let finished = Rc::new(Signal::default());
             let (left, waiter, ended) = (self.sources.clone(), self.waiter.clone(), finished.clone());
@@ -362,6 +460,7 @@ impl Shard {
         for (home, finished) in &homes {
             home.close();
             finished.wait().await;
+            home.flush_stages();
             let left = deadline.saturating_sub(io.clock().mono());
             tokio::select! {
                 biased;
@@ -393,11 +492,23 @@ impl Shard {
         clean
     }
 
-    fn home(&self, index: usize, own_inboxes: &[(u8, Arc<Inbox>)], io: &Rc<dyn Io>) -> Rc<SourceHome> {
+    fn home(&self, index: usize, stages: Stages, own_inboxes: &[(u8, Arc<Inbox>)], io: &Rc<dyn Io>) -> Rc<SourceHome> {
         let source = &self.plan.sources[index];
         let named = |name: &String| BranchEnd { name: name.clone(), counts: self.metrics.branch(&source.name, name) };
         let branches = self.plan.branches_of(index).map(|handler| named(&handler.name)).collect();
-        let outputs = self.plan.outputs.iter().map(|o| OutputEnd { name: o.name.clone(), after: o.after }).collect();
+        let outputs = self.plan.outputs.iter().map(|o| OutputEnd { name: o.name.clone(), after: o.after, first: o.first }).collect();
+        let lookups = self.plan.lookups.iter().filter_map(|lookup| {
+            let (_, inbox) = self.shared.iter().find(|(slot, _)| *slot == lookup.slot)?;
+            Some(SinkEnd {
+                slot: lookup.slot,
+                name: lookup.name.clone(),
+                inbox: inbox.clone(),
+                required: lookup.required,
+                outputs: lookup.inputs,
+                shed: self.shed.clone(),
+                lookup: Some(self.metrics.lookup(&lookup.name)),
+            })
+        });
         let sinks = self
             .plan
             .sinks
@@ -411,8 +522,10 @@ impl Shard {
                     required: sink.required,
                     outputs: sink.outputs,
                     shed: self.shed.clone(),
+                    lookup: None,
                 })
             })
+            .chain(lookups)
             .collect();
         SourceHome::new(
             io.clone(),
@@ -423,6 +536,7 @@ impl Shard {
                 desk: desk(&self.plan, index),
                 branches,
                 outputs,
+                stages,
                 sinks,
                 store: self.store.clone(),
                 rows: self.rows.clone(),

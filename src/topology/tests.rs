@@ -44,7 +44,8 @@ fn a_good_config_becomes_a_graph() {
     assert_eq!((plan.sources[0].name.as_str(), plan.sources[0].home), ("in", 0));
     assert_eq!((plan.handlers[0].branch, &plan.handlers[0].sources, &plan.handlers[0].routes), (0, &vec![0], &vec![Some(0)]));
     assert_eq!((plan.sinks[0].slot, plan.sinks[0].required, plan.sinks[0].outputs), (0, true, 1));
-    let output = OutputPlan { slot: 0, branch: 0, index: 0, name: "all".into(), after: None, sinks: 1, required: 1 };
+    let output =
+        OutputPlan { slot: 0, branch: 0, branches: 1, index: 0, name: "all".into(), after: None, first: false, sinks: 1, required: 1 };
     assert_eq!(plan.outputs, [output]);
     assert_eq!(plan.globals.instance, "manager");
     assert_eq!(plan.globals.dead_letter.path, std::path::Path::new("/var/lib/shipper/dead-letter"));

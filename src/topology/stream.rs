@@ -1,0 +1,86 @@
+//! One stream of a home: its ledger, what is in flight of it, and the files it lies in.
+
+use std::collections::VecDeque;
+
+use super::{flight::Flight, home::Setup};
+use crate::{
+    checkpoint::{BranchRow, Ladder, Row, SegmentRow},
+    ledger::Ledger,
+    position::Position,
+};
+
+/// One stream.
+pub(super) struct Stream {
+    pub name: String,
+    /// Which of the home's streams it is, in the order of opening; never given again.
+    pub born: u64,
+    pub ledger: Ledger,
+    /// By number: the first is `first`.
+    pub in_flight: VecDeque<Flight>,
+    pub first: u64,
+    /// Where each branch stood before this start; below it nothing is offered.
+    pub start: Vec<Position>,
+    /// Everything below has been admitted; `None` before the first batch.
+    pub end: Option<Position>,
+    /// Bytes of the batches in flight.
+    pub unacked: u64,
+    pub segments: Vec<(SegmentRow, Ladder)>,
+    pub dirty: bool,
+    /// Nothing more will come; it leaves once nothing is owed.
+    pub ended: bool,
+}
+
+impl Stream {
+    /// A batch in flight.
+    ///
+    /// # Panics
+    /// If it is none: answers are for batches in flight.
+    pub fn flight(&mut self, seq: u64) -> &mut Flight {
+        let at = seq.checked_sub(self.first).expect("an answer is for a batch in flight") as usize;
+        &mut self.in_flight[at]
+    }
+
+    /// Forgets the oldest batches as far as nothing is owed for them; true if there were any.
+    pub fn trim(&mut self) -> bool {
+        let before = self.first;
+        while let Some(flight) = self.in_flight.pop_front_if(|flight| flight.account.open == 0) {
+            self.unacked -= flight.batch.slab().bytes.len() as u64;
+            self.first += 1;
+        }
+        self.first > before
+    }
+
+    /// Forgets files that every branch has left behind.
+    pub fn forget(&mut self) {
+        let lowest = (0..self.start.len()).map(|branch| self.ledger.watermark(branch)).min();
+        if let Some(Position::File { segment, incarnation, .. }) = lowest {
+            let at = (*segment, *incarnation);
+            self.segments.retain(|(row, _)| (row.segment, row.incarnation) >= at);
+        }
+    }
+
+    /// What is to be saved of it.
+    pub fn row(&self, setup: &Setup) -> Row {
+        let branches: Vec<BranchRow> = setup
+            .branches
+            .iter()
+            .enumerate()
+            .map(|(number, branch)| BranchRow { branch: branch.name.clone(), position: self.ledger.watermark(number).clone() })
+            .collect();
+        let segments = self.segments.iter().map(|(row, ladder)| SegmentRow { rungs: ladder.rungs().to_vec(), ..row.clone() }).collect();
+        Row {
+            source: setup.source.clone(),
+            stream: self.name.clone(),
+            kind: setup.kind.clone(),
+            segments,
+            branches,
+            stretches: Vec::new(),
+            drained: false,
+        }
+    }
+
+    /// True if every batch below `seq` is settled.
+    pub fn is_settled(&self, seq: u64) -> bool {
+        self.first >= seq
+    }
+}
