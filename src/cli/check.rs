@@ -1,5 +1,5 @@
-//! `shipper check`: everything wrong with a config, at once, and whether its sinks would take
-//! what we send.
+//! `shipper check`: everything wrong with a config, at once, whether its sinks would take what we
+//! send, and whether its lookups would be answered.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +22,7 @@ pub struct Check {
     /// config file (default /etc/shipper/shipper.toml)
     #[argh(option)]
     config: Option<PathBuf>,
-    /// do not ask the other side of any sink
+    /// do not ask the other side of any sink or lookup
     #[argh(switch)]
     offline: bool,
 }
@@ -51,16 +51,23 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
     let now = SystemClock::new().now();
     let mut worst = Level::Good;
     for sink in &plan.sinks {
-        let files = told(&sink.name, sink.spec.check_files(&sink.name, now));
+        let name = format!("sinks.{}", sink.name);
+        let files = told(&name, sink.spec.check_files(&sink.name, now));
         // What the files rule out need not be asked.
-        let asked = if args.offline || files == Level::Bad { Level::Good } else { told(&sink.name, sink.spec.check(&sink.name)) };
+        let asked = if args.offline || files == Level::Bad { Level::Good } else { told(&name, sink.spec.check(&sink.name)) };
+        worst = worst.max(files).max(asked);
+    }
+    for lookup in &plan.lookups {
+        let name = format!("lookups.{}", lookup.name);
+        let files = told(&name, lookup.spec.check_files(&lookup.name, now));
+        let asked = if args.offline || files == Level::Bad { Level::Good } else { told(&name, lookup.spec.check(&lookup.name)) };
         worst = worst.max(files).max(asked);
     }
     Ok(if worst == Level::Bad { ExitCode::from(UNAVAILABLE) } else { ExitCode::SUCCESS })
 }
 
 /// Prints findings, and gives the worst level among them.
-fn told(sink: &str, findings: Vec<Finding>) -> Level {
+fn told(component: &str, findings: Vec<Finding>) -> Level {
     let mut worst = Level::Good;
     for finding in findings {
         worst = worst.max(finding.level);
@@ -69,7 +76,7 @@ fn told(sink: &str, findings: Vec<Finding>) -> Level {
             Level::Warning => "warning",
             Level::Bad => "bad",
         };
-        println!("sinks.{sink}: {mark}: {}", finding.text);
+        println!("{component}: {mark}: {}", finding.text);
     }
     worst
 }

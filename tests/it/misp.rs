@@ -265,3 +265,60 @@ fn a_synchronisation_brings_every_row_and_then_only_what_changed() {
         assert!(matches!(Sync::new(session.clone(), None).next().await, Err(Outcome::Denied(_))));
     });
 }
+
+/// Lines as handler `ioc` writes them, passed on by `forward`: `count` messages of two names each.
+fn messages(from: usize, count: usize) -> String {
+    let line = |n: usize| {
+        let ioc = |n: usize| format!(r#"{{"type":"domain","value":"n{}.evil.example","field":"data.url","confidence":0.8}}"#, n % 1000);
+        format!("{{\"alert_id\":\"{n}\",\"iocs\":[{},{}],\"timestamp\":\"2026-03-14T05:25:12.004Z\"}}\n", ioc(n), ioc(n + 500))
+    };
+    (from..from + count).map(line).collect()
+}
+
+#[test]
+fn an_agent_ships_a_match_for_each_known_indicator_and_waits_for_misp() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    let misp = Misp::start(World { refused: ["n999.evil.example".to_owned()].into(), ..thousand() });
+    let key = key_file("wrong");
+    std::fs::write(path("in"), messages(0, 1500)).unwrap();
+    let text = format!(
+        "[sources.in]\nkind = \"file\"\npath = {:?}\nstart_at = \"beginning\"\n\
+         [handlers.all]\nkind = \"forward\"\ninputs = [\"in\"]\n\
+         [lookups.intel]\nkind = \"misp\"\ninputs = [\"all\"]\nurl = {:?}\nkey_file = {:?}\n\
+         [sinks.out]\nkind = \"file\"\ninputs = [\"intel\"]\npath = {:?}\n\
+         [sinks.gaps]\nkind = \"file\"\ninputs = [\"intel.failed\"]\npath = {:?}\n",
+        path("in"),
+        misp.url(),
+        key.path(),
+        path("out"),
+        path("gaps")
+    );
+    let agent = crate::agent::start(&text, &path("state"), shipper::io::Engine::Pread);
+    let lines = |name: &str| -> Vec<serde_json::Value> {
+        let text = std::fs::read_to_string(path(name)).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    crate::agent::until("the key is refused", || misp.refusals() > 0);
+    assert_eq!(lines("out").len(), 0);
+    // What was mended is taken at the next try, half a minute later; a person would start anew.
+    drop(agent);
+    std::fs::write(key.path(), KEY).unwrap();
+    let agent = crate::agent::start(&text, &path("state"), shipper::io::Engine::Pread);
+    let known = |n: usize| [n, n + 500].into_iter().filter(|n| n % 1000 < 829).count();
+    let expected: usize = (0..1500).map(known).sum();
+    crate::agent::until("every match is there", || lines("out").len() >= expected);
+    let out = lines("out");
+    assert_eq!(out.len(), expected);
+    let first: Vec<_> = out.iter().filter(|record| record["alert_id"] == "0").collect();
+    for (record, name) in first.iter().zip(["n0.evil.example", "n500.evil.example"]) {
+        assert_eq!((&record["misp"]["value"], &record["ioc"]["value"]), (&name.into(), &name.into()));
+        assert_eq!((&record["full_alert"]["alert_id"], first.len()), (&"0".into(), 2), "the record as it was read");
+        assert_eq!(record["misp"]["event_info"], "Emotet, again");
+    }
+    let gaps = lines("gaps");
+    let of_bad: std::collections::BTreeSet<_> = gaps.iter().map(|gap| gap["alert_id"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(of_bad, ["499", "999", "1499"].map(str::to_owned).into());
+    assert!(gaps.iter().all(|gap| gap["error"] == "MISP answers 400 (Invalid value)"));
+    drop(agent);
+}

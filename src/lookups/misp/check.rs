@@ -48,19 +48,12 @@ fn is_here(base: &str) -> bool {
 
 /// Asks MISP who it is, and one search for a name that nobody has.
 pub(super) fn asks(settings: &Settings) -> Vec<Finding> {
-    let mut found = files(settings);
-    if found.iter().any(|finding| finding.level == Level::Bad) {
-        return found;
-    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            found.push(finding(Level::Bad, format!("cannot open sockets: {error}")));
-            return found;
-        }
+        Err(error) => return vec![finding(Level::Bad, format!("cannot open sockets: {error}"))],
     };
     let session = Session::new(settings.http.clone(), settings.key_file.clone(), settings.filters.clone(), settings.limits.page_rows);
-    found.extend(runtime.block_on(async {
+    runtime.block_on(async {
         let base = &settings.http.base;
         let version = match session.version().await {
             Ok(version) => version,
@@ -76,6 +69,5 @@ pub(super) fn asks(settings: &Settings) -> Vec<Finding> {
             Outcome::Denied(why) | Outcome::Refused(why) | Outcome::Away(why) => finding(Level::Bad, why),
         });
         found
-    }));
-    found
+    })
 }
