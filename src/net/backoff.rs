@@ -30,7 +30,7 @@ impl Backoff {
     /// Nanoseconds to wait now.
     ///
     /// - `roll`: a random number; equal rolls give equal waits.
-    pub fn next(&mut self, roll: u64) -> Nanos {
+    pub fn wait(&mut self, roll: u64) -> Nanos {
         let full = self.full;
         self.full = full.saturating_mul(2).min(self.longest);
         let half = full / 2;
@@ -52,8 +52,8 @@ impl Rolls {
     pub fn new(seed: u64) -> Self {
         Self(seed)
     }
-    /// The next.
-    pub fn next(&mut self) -> u64 {
+    /// The next one.
+    pub fn roll(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -71,7 +71,7 @@ mod tests {
     #[test]
     fn waits_double_up_to_the_longest_and_begin_again() {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(5));
-        let seconds = |backoff: &mut Backoff| backoff.next(0) / 1_000_000_000;
+        let seconds = |backoff: &mut Backoff| backoff.wait(0) / 1_000_000_000;
         assert_eq!([1, 2, 4, 5, 5], std::array::from_fn(|_| seconds(&mut backoff)));
         backoff.reset();
         assert_eq!(seconds(&mut backoff), 1);
@@ -83,7 +83,7 @@ mod tests {
             let mut backoff = Backoff::new(Duration::from_nanos(first), Duration::from_nanos(longest));
             let mut wait = 0;
             for _ in 0..tries {
-                wait = backoff.next(roll);
+                wait = backoff.wait(roll);
             }
             // The naive twin: the closed form of what the loop does.
             let first = first.max(1);

@@ -125,7 +125,7 @@ impl Breaker {
         self.generation += 1;
         self.in_a_row = 0;
         self.slices.clear();
-        self.state = State::Open { until: now.saturating_add(self.backoff.next(roll)) };
+        self.state = State::Open { until: now.saturating_add(self.backoff.wait(roll)) };
         true
     }
 

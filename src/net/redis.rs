@@ -277,8 +277,8 @@ impl Redis {
         {
             let mut link = self.link.borrow_mut();
             link.connection = None;
-            let roll = link.rolls.next();
-            link.next_try = now.saturating_add(link.backoff.next(roll));
+            let roll = link.rolls.roll();
+            link.next_try = now.saturating_add(link.backoff.wait(roll));
         }
         self.is_told(side, Some(why));
         Away

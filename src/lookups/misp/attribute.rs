@@ -223,7 +223,7 @@ pub fn from_cache(bytes: &[u8]) -> Option<(Vec<Attribute>, u64)> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests state what must hold")]
+#[allow(clippy::indexing_slicing, clippy::unwrap_used, reason = "tests state what must hold")]
 mod tests {
     use std::rc::Rc;
 

@@ -34,10 +34,9 @@ pub(super) fn files(settings: &Settings) -> Vec<Finding> {
     if settings.http.base.starts_with("http://") && !is_here(&settings.http.base) {
         found.push(finding(Level::Warning, format!("the key goes in plain text to {}; use https://", settings.http.base)));
     }
-    if let Some(path) = settings.redis.as_ref().and_then(|(redis, _)| redis.password_file.as_ref()) {
-        if let Err(why) = Secret::from_file(path) {
-            found.push(finding(Level::Warning, why));
-        }
+    let password = settings.redis.as_ref().and_then(|(redis, _)| redis.password_file.as_ref());
+    if let Some(Err(why)) = password.map(|path| Secret::from_file(path)) {
+        found.push(finding(Level::Warning, why));
     }
     found
 }

@@ -215,10 +215,10 @@ impl Inner {
         loop {
             let Some((token, verdict)) = self.core.borrow_mut().verdict() else { return };
             let Some((value, then)) = self.waiting.borrow_mut().remove(&token) else { continue };
-            if let (Verdict::Hit(hits), Some(sightings)) = (&verdict, &mut *self.sightings.borrow_mut()) {
-                if hits.iter().any(|hit| hit.via == Via::Value) {
-                    sightings.note(self.now(), &value);
-                }
+            if let (Verdict::Hit(hits), Some(sightings)) = (&verdict, &mut *self.sightings.borrow_mut())
+                && hits.iter().any(|hit| hit.via == Via::Value)
+            {
+                sightings.note(self.now(), &value);
             }
             then(verdict);
         }

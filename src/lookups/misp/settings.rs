@@ -131,10 +131,10 @@ impl Settings {
     pub fn parse(section: &mut Section<'_>) -> Self {
         let count = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
         let base = section.text("url").trim_end_matches('/').to_owned();
-        if section.is_set("url") {
-            if let Err(why) = check_url(&base) {
-                section.wrong("url", why);
-            }
+        if section.is_set("url")
+            && let Err(why) = check_url(&base)
+        {
+            section.wrong("url", why);
         }
         let timeout = section.span("timeout");
         let connections = count(section.int("connections"));

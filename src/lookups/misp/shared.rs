@@ -3,8 +3,8 @@
 use std::rc::Rc;
 
 use super::{
-    attribute::{self, Attribute},
-    core::Learned,
+    attribute,
+    core::{Learned, Recalled},
 };
 use crate::{
     clock::Nanos,
@@ -31,7 +31,7 @@ impl Shared {
     /// What it has for these values; `None` if it is away.
     ///
     /// - `now`: monotonic time.
-    pub async fn recall(&self, now: Nanos, values: &[Rc<str>]) -> Option<Vec<Option<(Vec<Attribute>, u64)>>> {
+    pub async fn recall(&self, now: Nanos, values: &[Rc<str>]) -> Option<Vec<Option<Recalled>>> {
         let keys: Vec<_> = values.iter().map(|value| self.key(value)).collect();
         let found = self.redis.get(now, &keys).await.ok()?;
         Some(found.into_iter().map(|bytes| attribute::from_cache(&bytes?)).collect())

@@ -99,11 +99,11 @@ mod tests {
         let value: Rc<str> = "a".into();
         (0..1000).for_each(|n| sightings.note(n, &value));
         assert_eq!(sightings.take(9 * S), [] as [Rc<str>; 0]);
-        assert_eq!(sightings.take(11 * S), [value.clone()]);
+        assert_eq!(sightings.take(11 * S), std::slice::from_ref(&value));
         assert_eq!(sightings.due(), None);
-        sightings.give_back(11 * S, vec![value.clone()]);
+        sightings.give_back(11 * S, vec!std::slice::from_ref(&value));
         assert_eq!(sightings.due(), Some(21 * S));
-        assert_eq!(sightings.take(21 * S), [value.clone()]);
+        assert_eq!(sightings.take(21 * S), std::slice::from_ref(&value));
         sightings.note(3599 * S, &value);
         assert_eq!(sightings.due(), None);
         sightings.note(3601 * S, &value);

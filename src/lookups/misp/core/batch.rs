@@ -109,7 +109,7 @@ impl Batch {
 
     /// True after every third failure.
     pub(super) fn is_third_failure(&self) -> bool {
-        self.failures % 3 == 0
+        self.failures.is_multiple_of(3)
     }
 
     /// Two searches in place of this one, from their first pages; `None` if it asks one thing only.

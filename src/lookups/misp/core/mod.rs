@@ -123,6 +123,10 @@ pub struct Learned {
     pub lives: u64,
 }
 
+/// An entry of the shared cache: attributes, and the second since 1970 in which they were learned, 0 if
+/// that is not known.
+pub type Recalled = (Vec<Attribute>, u64);
+
 /// The attributes of one value.
 pub type Hits = Rc<[Rc<Attribute>]>;
 
@@ -358,10 +362,10 @@ impl Core {
             return batch;
         }
         self.is_failed_turn = !self.is_failed_turn;
-        if self.is_failed_turn || !is_ripe {
-            if let Some(batch) = self.failed.pop_front() {
-                return batch;
-            }
+        if (self.is_failed_turn || !is_ripe)
+            && let Some(batch) = self.failed.pop_front()
+        {
+            return batch;
         }
         self.gather()
     }
@@ -414,7 +418,7 @@ impl Core {
     ///
     /// - `wall`: seconds since 1970.
     /// - `values`: for each key its attributes and the second in which they were learned.
-    pub fn recalled(&mut self, now: Nanos, wall: u64, id: u64, values: Option<Vec<Option<(Vec<Attribute>, u64)>>>) {
+    pub fn recalled(&mut self, now: Nanos, wall: u64, id: u64, values: Option<Vec<Option<Recalled>>>) {
         let Some(keys) = self.recalling.remove(&id) else { return };
         let mut values = values.unwrap_or_default().into_iter();
         for key in keys {
@@ -433,7 +437,7 @@ impl Core {
     }
 
     /// What of an entry of the shared cache holds, and for how long; others may have written it.
-    fn believe(&self, key: &str, wall: u64, (attributes, at): (Vec<Attribute>, u64)) -> Option<(Hits, Nanos)> {
+    fn believe(&self, key: &str, wall: u64, (attributes, at): Recalled) -> Option<(Hits, Nanos)> {
         let is_negative = attributes.is_empty();
         let is_same = |a: &Attribute| value::parts(&a.kind, &a.value).any(|part| value::normal(part) == key);
         let hits: Hits = attributes.into_iter().filter(is_same).take(self.limits.hits_max).map(Rc::new).collect();
@@ -493,7 +497,7 @@ impl Core {
             Outcome::Away(why) => {
                 self.counts.failures += 1;
                 self.trouble = why;
-                let roll = self.rolls.next();
+                let roll = self.rolls.roll();
                 self.breaker.failed(now, ticket, roll);
                 self.struck(batch);
             }

@@ -58,10 +58,8 @@ impl World {
                 value::parts(&row.kind, &row.value).any(|part| values.iter().any(|value| Self::fold(part) == Self::fold(value)))
             }
         };
-        if let Ask::Values(values) = ask {
-            if values.iter().any(|value| self.refused.contains(&**value)) {
-                return Outcome::Refused("MISP answers 400".into());
-            }
+        if matches!(ask, Ask::Values(values) if values.iter().any(|value| self.refused.contains(&**value))) {
+            return Outcome::Refused("MISP answers 400".into());
         }
         let skip = (page as usize - 1) * page_rows as usize;
         let rows = self.rows.iter().filter(|row| is_found(row)).skip(skip).take(page_rows as usize).cloned().collect();
