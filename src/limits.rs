@@ -63,6 +63,10 @@ pub const SAFETY_POLL_MS: u64 = 1000;
 /// Milliseconds that the watch thread rests after each round of events, so that a writer of many
 /// small writes costs no wake-up each; it adds as much to the delay from write to read.
 pub const WATCH_FOLD_MS: u64 = 8;
+/// The same while everybody concerned looks again without being called.
+pub const WATCH_SPARE_MS: u64 = 64;
+/// A file that grew at two looks no further apart than this is looked at again without a hint.
+pub const STEADY_MS: u64 = 24;
 /// Milliseconds that a finished file is looked at once more before it is left.
 pub const FINISHED_FILE_GRACE_MS: u64 = 1000;
 /// Files that one pattern of source `file` follows at once: each holds a descriptor and is looked at
@@ -93,7 +97,7 @@ pub const PINNED_BYTES_MIN: usize = 64 << 10;
 /// other threads again. glommio's own 100 would delay an ack by as much while a shard parses.
 pub const TURN_MS: u64 = 1;
 /// Milliseconds that a busy `uring` executor can oversleep (`io/uring/beat.rs`).
-pub const BEAT_MS_MIN: u64 = 20;
+pub const BEAT_MS_MIN: u64 = 100;
 /// Milliseconds that an idle one can; no tick of an idle agent is faster.
 pub const BEAT_MS_MAX: u64 = 1000;
 /// Parcels on their way to a sink that is not required; the oldest goes first, counted. Such a sink

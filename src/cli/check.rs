@@ -1,5 +1,5 @@
-//! `shipper check`: everything wrong with a config, at once, whether its sinks would take what we
-//! send, and whether its lookups would be answered.
+//! `shipper check`: everything wrong with a config, at once, and whether its sinks would take
+//! what we send.
 
 use std::{
     path::{Path, PathBuf},
@@ -22,7 +22,7 @@ pub struct Check {
     /// config file (default /etc/shipper/shipper.toml)
     #[argh(option)]
     config: Option<PathBuf>,
-    /// do not ask the other side of any sink or lookup
+    /// do not ask the other side of any sink
     #[argh(switch)]
     offline: bool,
 }
@@ -42,32 +42,39 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
         }
     };
     println!(
-        "config {} is right: {} sources, {} handlers, {} sinks",
+        "config {} is right: {} sources, {} handlers, {}{} sinks",
         path.display(),
         plan.sources.len(),
         plan.handlers.len(),
+        between(&plan),
         plan.sinks.len()
     );
     let now = SystemClock::new().now();
     let mut worst = Level::Good;
     for sink in &plan.sinks {
-        let name = format!("sinks.{}", sink.name);
-        let files = told(&name, sink.spec.check_files(&sink.name, now));
+        let files = told("sinks", &sink.name, sink.spec.check_files(&sink.name, now));
         // What the files rule out need not be asked.
-        let asked = if args.offline || files == Level::Bad { Level::Good } else { told(&name, sink.spec.check(&sink.name)) };
+        let skips = args.offline || files == Level::Bad;
+        let asked = if skips { Level::Good } else { told("sinks", &sink.name, sink.spec.check(&sink.name)) };
         worst = worst.max(files).max(asked);
     }
     for lookup in &plan.lookups {
-        let name = format!("lookups.{}", lookup.name);
-        let files = told(&name, lookup.spec.check_files(&lookup.name, now));
-        let asked = if args.offline || files == Level::Bad { Level::Good } else { told(&name, lookup.spec.check(&lookup.name)) };
+        let files = told("lookups", &lookup.name, lookup.spec.check_files(&lookup.name, now));
+        let skips = args.offline || files == Level::Bad;
+        let asked = if skips { Level::Good } else { told("lookups", &lookup.name, lookup.spec.check(&lookup.name)) };
         worst = worst.max(files).max(asked);
     }
     Ok(if worst == Level::Bad { ExitCode::from(UNAVAILABLE) } else { ExitCode::SUCCESS })
 }
 
+/// Stages and lookups, where there are any.
+pub(in crate::cli) fn between(plan: &Plan) -> String {
+    let counts = [("stages", plan.stages.len()), ("lookups", plan.lookups.len())];
+    counts.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}, ")).collect()
+}
+
 /// Prints findings, and gives the worst level among them.
-fn told(component: &str, findings: Vec<Finding>) -> Level {
+fn told(section: &str, name: &str, findings: Vec<Finding>) -> Level {
     let mut worst = Level::Good;
     for finding in findings {
         worst = worst.max(finding.level);
@@ -76,7 +83,7 @@ fn told(component: &str, findings: Vec<Finding>) -> Level {
             Level::Warning => "warning",
             Level::Bad => "bad",
         };
-        println!("{component}: {mark}: {}", finding.text);
+        println!("{section}.{name}: {mark}: {}", finding.text);
     }
     worst
 }

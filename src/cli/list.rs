@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use crate::{
-    handlers,
+    handlers, lookups,
     register::{Field, Type},
-    sinks, sources,
+    sinks, sources, stages,
 };
 
-/// List the kinds of sources, handlers and sinks, or print an example of one.
+/// List the kinds of sources, handlers, stages, lookups and sinks, or print an example of one.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "list", example = "shipper list", example = "shipper list --example dfn")]
 pub struct List {
@@ -28,8 +28,10 @@ type Row = (&'static str, &'static str, &'static str, &'static [Field]);
 pub fn kinds() -> Vec<Row> {
     let sources = sources::ALL.iter().map(|k| ("sources", k.name(), k.about(), k.fields()));
     let handlers = handlers::ALL.iter().map(|k| ("handlers", k.name(), k.about(), k.fields()));
+    let stages = stages::ALL.iter().map(|k| ("stages", k.name(), k.about(), k.fields()));
+    let lookups = lookups::ALL.iter().map(|k| ("lookups", k.name(), k.about(), k.fields()));
     let sinks = sinks::ALL.iter().map(|k| ("sinks", k.name(), k.about(), k.fields()));
-    sources.chain(handlers).chain(sinks).collect()
+    sources.chain(handlers).chain(stages).chain(lookups).chain(sinks).collect()
 }
 
 /// Runs the command.

@@ -4,9 +4,9 @@ use std::fmt::Write as _;
 
 use super::list::{sample, written};
 use crate::{
-    handlers,
+    handlers, lookups,
     register::{Field, Type},
-    sinks, sources,
+    sinks, sources, stages,
     topology::globals::GLOBALS,
 };
 
@@ -20,10 +20,12 @@ name ends in `.yaml` or `.yml`. A flag wins over the environment, the environmen
 over the default. `SHIPPER__SINKS__DFN_CERT__TOPIC=cust-1` sets `sinks.dfn_cert.topic`.
 `shipper check` tells everything that is wrong at once, each with its line and its remedy.
 
-Sources bring records in, handlers make messages of them, sinks take messages out. Each component has a
-name of the operator's choice, a `kind`, and, but for sources, `inputs`: a handler names sources; a sink
-names outputs of handlers, `"dfn"` for the first output of the handler named `dfn`, `"dfn.confirm"` for
-another one.
+Sources bring records in, handlers make messages of them, stages remember earlier messages and drop or fold
+repeats, lookups ask others about a message and make messages of the answer, sinks take messages out. Each
+component has a name of the operator's choice, a `kind`, and, but for sources, `inputs`: a handler names
+sources; the others name outputs of handlers, stages and lookups, `"dfn"` for the first output of the handler
+named `dfn`, `"dfn.confirm"` for another one. Stages and lookups are optional, and stand in any order that does
+not go in a circle.
 
 | type | is written |
 |---|---|
@@ -61,6 +63,23 @@ pub fn manual() -> String {
         component(&mut page, "handlers", kind.name(), kind.about(), kind.fields(), &outputs);
     }
 
+    page += "\n## Stages\n\n\
+        Every stage also has `inputs`: the names of outputs, at least one. It remembers for each source apart, and over\n\
+        restarts.\n";
+    for kind in stages::ALL {
+        component(&mut page, "stages", kind.name(), kind.about(), kind.fields(), &named(kind.outputs(), "stage"));
+    }
+
+    if !lookups::ALL.is_empty() {
+        page += "\n## Lookups\n\n\
+            Every lookup also has `inputs`: the names of outputs, at least one; and `required`, true or false: whether a\n\
+            record counts as done only when this lookup has answered.\n";
+    }
+    for kind in lookups::ALL {
+        let required = format!("{}. `required` is {} by default.", named(kind.outputs(), "lookup"), kind.required());
+        component(&mut page, "lookups", kind.name(), kind.about(), kind.fields(), &required);
+    }
+
     page += "\n## Sinks\n\n\
         Every sink also has `inputs`: the names of outputs, at least one; and `required`, true or false: whether a\n\
         record counts as done only when this sink has it. A sink that is not required never makes anybody wait: what\n\
@@ -70,6 +89,13 @@ pub fn manual() -> String {
         component(&mut page, "sinks", kind.name(), kind.about(), kind.fields(), &required);
     }
     page
+}
+
+/// The outputs of a stage or a lookup, where it has more than one.
+fn named(outputs: &[&str], what: &str) -> String {
+    let name = |n: &&str| if n.is_empty() { "`NAME`".to_owned() } else { format!("`NAME.{n}`") };
+    let names: Vec<String> = outputs.iter().map(name).collect();
+    format!("Output{}, for a {what} called NAME: {}", if names.len() == 1 { "" } else { "s" }, names.join(", "))
 }
 
 fn component(page: &mut String, section: &str, kind: &str, about: &str, fields: &[Field], more: &str) {

@@ -133,8 +133,11 @@ pub(super) fn read_cached(fd: impl AsFd, offset: u64, len: usize, bytes: &mut Ve
     let before = bytes.len();
     // This call wants a buffer that is filled already, so zero no more than can be read: a tail
     // asks for a whole slab and gets one line.
-    let size = stat_of(&fd)?.size;
-    let there = usize::try_from(size.saturating_sub(offset)).unwrap_or(usize::MAX).max(TAIL_BYTES);
+    let there = if len <= TAIL_BYTES {
+        len
+    } else {
+        usize::try_from(stat_of(&fd)?.size.saturating_sub(offset)).unwrap_or(usize::MAX).max(TAIL_BYTES)
+    };
     bytes.resize(before + len.min(there), 0);
     let read = rustix::io::retry_on_intr(|| {
         rustix::io::preadv2(&fd, &mut [IoSliceMut::new(&mut bytes[before..])], offset, ReadWriteFlags::NOWAIT)
@@ -158,5 +161,5 @@ pub(super) fn drop_behind(fd: impl AsFd, offset: u64, count: usize) {
     }
 }
 
-/// Bytes looked for beyond the end that a file had a moment ago.
-const TAIL_BYTES: usize = 4096;
+/// Bytes that are zeroed without asking how many there are to read.
+const TAIL_BYTES: usize = 4 * 4096;

@@ -7,6 +7,8 @@
 //! - Reading is not watched, so the agent's own reads wake nobody.
 //! - Writes are **folded**: after each round the thread rests [`limits::WATCH_FOLD_MS`], in which
 //!   the kernel merges equal events, and a raised signal stays one flag until its task looks.
+//! - Who looks again without being called ([`Subscription::spare`]) is not worth waking up for:
+//!   while the events concern nobody else, the thread rests [`limits::WATCH_SPARE_MS`].
 //! - A hint may be missing (a folder further up was renamed, inotify is used up): whoever waits is
 //!   called at least every [`limits::SAFETY_POLL_MS`] and looks on its own.
 //!
@@ -19,10 +21,13 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
     pin::pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::Poll,
     thread,
     time::Duration,
@@ -46,13 +51,38 @@ pub struct Watcher {
 
 struct Shared {
     board: Arc<Mutex<Board>>,
-    /// Readable once nobody holds the watcher any more.
-    bell: Arc<OwnedFd>,
+    bell: Arc<Bell>,
+}
+
+/// Calls the thread.
+struct Bell {
+    fd: OwnedFd,
+    /// Nobody holds the watcher any more.
+    ended: AtomicBool,
+}
+
+impl Bell {
+    fn ring(&self) {
+        let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
+    }
+
+    /// Waits until the bell rings, `also` is readable, or the time is over; true if that was all.
+    fn ended(&self, also: Option<BorrowedFd<'_>>, span: Option<&Timespec>) -> bool {
+        let mut fds = [PollFd::new(&self.fd, PollFlags::IN), PollFd::from_borrowed_fd(also.unwrap_or(self.fd.as_fd()), PollFlags::IN)];
+        let watched = if also.is_some() { &mut fds[..] } else { &mut fds[..1] };
+        // An interrupted or failed wait only means to look.
+        let _ = poll(watched, span);
+        if !fds[0].revents().is_empty() {
+            let _ = rustix::io::read(&self.fd, &mut [0; 8]);
+        }
+        self.ended.load(Ordering::Acquire)
+    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let _ = rustix::io::write(&*self.bell, &1u64.to_ne_bytes());
+        self.bell.ended.store(true, Ordering::Release);
+        self.bell.ring();
     }
 }
 
@@ -66,6 +96,8 @@ pub struct Subscription {
 struct Entry {
     path: PathBuf,
     signal: Signal,
+    /// It looks again without being called.
+    spared: AtomicBool,
 }
 
 /// Who waits for what.
@@ -92,7 +124,8 @@ impl Watcher {
     /// # Errors
     /// As eventfd(2): out of descriptors.
     pub fn new() -> io::Result<Self> {
-        let bell = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        let bell = Arc::new(Bell { fd, ended: AtomicBool::new(false) });
         let board = Arc::new(Mutex::new(Board::default()));
         match Inotify::init() {
             Ok(inotify) => {
@@ -113,7 +146,7 @@ impl Watcher {
     ///
     /// The signal is raised at once, since what happened before cannot be known.
     pub fn watch(&self, path: &Path) -> Subscription {
-        let entry = Arc::new(Entry { path: path.to_owned(), signal: Signal::default() });
+        let entry = Arc::new(Entry { path: path.to_owned(), signal: Signal::default(), spared: AtomicBool::new(false) });
         let mut board = lock(&self.shared.board);
         let id = board.next;
         board.next += 1;
@@ -141,6 +174,14 @@ impl Subscription {
     /// Raised when the path may have changed. One task at a time may wait for it.
     pub fn signal(&self) -> &Signal {
         &self.entry.signal
+    }
+
+    /// Says whether the waiter looks again by itself, so that no hint need come at once. When it
+    /// stops doing so, what is known by then is told at once.
+    pub fn spare(&self, spared: bool) {
+        if self.entry.spared.swap(spared, Ordering::AcqRel) && !spared {
+            self.watcher.shared.bell.ring();
+        }
     }
 }
 
@@ -329,17 +370,12 @@ impl Board {
 const MOVED: EventMask = EventMask::DELETE_SELF.union(EventMask::MOVE_SELF).union(EventMask::IGNORED).union(EventMask::UNMOUNT);
 
 /// The body of the thread.
-fn attend(mut inotify: Inotify, board: &Mutex<Board>, bell: &OwnedFd) {
+fn attend(mut inotify: Inotify, board: &Mutex<Board>, bell: &Bell) {
     let mut events = vec![0; EVENTS_BYTES];
     let mut wake = Vec::new();
-    let rest = Timespec { tv_sec: 0, tv_nsec: limits::WATCH_FOLD_MS as i64 * 1_000_000 };
+    let rest = |ms: u64| Timespec { tv_sec: 0, tv_nsec: ms as i64 * 1_000_000 };
+    let (fold, spare) = (rest(limits::WATCH_FOLD_MS), rest(limits::WATCH_SPARE_MS));
     loop {
-        let mut fds = [PollFd::new(bell, PollFlags::IN), PollFd::from_borrowed_fd(inotify.as_fd(), PollFlags::IN)];
-        // An interrupted or failed wait only means to look; a failed read below ends the thread.
-        let _ = poll(&mut fds, None);
-        if !fds[0].revents().is_empty() {
-            return;
-        }
         match inotify.read_events(&mut events) {
             Ok(read) => {
                 let mut board = lock(board);
@@ -347,16 +383,24 @@ fn attend(mut inotify: Inotify, board: &Mutex<Board>, bell: &OwnedFd) {
                     board.note(&event.wd, event.mask, event.name, &mut wake);
                 }
             }
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            // Nothing came while it rested, so it sleeps until something does.
+            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                if bell.ended(Some(inotify.as_fd()), None) {
+                    return;
+                }
+                continue;
+            }
             Err(e) => {
                 lock(board).give_up(&format!("cannot read from inotify: {e}; files are looked at once a second until a restart"));
                 return;
             }
         }
+        let mut all_spared = true;
         for entry in wake.drain(..) {
+            all_spared &= entry.spared.load(Ordering::Acquire);
             entry.signal.raise();
         }
-        if poll(&mut [PollFd::new(bell, PollFlags::IN)], Some(&rest)).is_ok_and(|ready| ready > 0) {
+        if bell.ended(None, Some(if all_spared { &spare } else { &fold })) {
             return;
         }
     }

@@ -12,11 +12,12 @@ use crate::{
 /// What the face shows of a plan that runs.
 pub fn face(plan: &Plan, engine: Engine, clock: SystemClock, board: Board, metrics: Metrics, store: Option<StoreHandle>) -> Face {
     let sources = plan.sources.iter().map(|s| Part { name: format!("sources.{}", s.name), kind: s.kind, required: true });
+    let lookups = plan.lookups.iter().map(|l| Part { name: format!("lookups.{}", l.name), kind: l.kind, required: l.required });
     let sinks = plan.sinks.iter().map(|s| Part { name: format!("sinks.{}", s.name), kind: s.kind, required: s.required });
     Face {
         instance: plan.globals.instance.clone(),
         engine: engine.to_string(),
-        parts: sources.chain(sinks).collect(),
+        parts: sources.chain(lookups).chain(sinks).collect(),
         stall_after: plan.globals.stall_after,
         board,
         metrics,

@@ -297,3 +297,160 @@ impl Account {
 fn narrow(n: usize) -> u32 {
     u32::try_from(n).expect("counts of one batch fit 32 bits")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        batch::{Apart, Draft, Place},
+        io::Slab,
+        position::{Origin, Position},
+    };
+
+    /// Slots: 0 has two sinks, 1 comes after 0, 2 is taken by a stage alone, 3 is what the stage
+    /// passes on, 4 is taken by a lookup alone, 5 is what it makes, 6 is taken by nobody required.
+    const ROUTES: [Route; 7] = [
+        Route { required: 2, first: true, held: false },
+        Route { required: 1, first: false, held: true },
+        Route { required: 0, first: true, held: false },
+        Route { required: 1, first: true, held: false },
+        Route { required: 1, first: false, held: false },
+        Route { required: 1, first: false, held: false },
+        Route { required: 0, first: false, held: false },
+    ];
+
+    /// A batch of records of ten bytes, each with messages on these outputs.
+    fn batch(records: &[&[u8]]) -> Batch {
+        let mut draft = Draft::new(Slab::from_bytes(b"123456789\n".repeat(records.len())));
+        let routes: Vec<Option<u8>> = (0..7).map(Some).collect();
+        for (n, outputs) in records.iter().enumerate() {
+            let place = Place { start: 10 * n as u32, len: 10 };
+            let origin = Origin { stream: "s", offset: 10 * n as u64, len: Some(10) };
+            let (_, mut out) = draft.outbox(place, 0, &routes, origin);
+            outputs.iter().for_each(|output| out.message(usize::from(*output)).frame(0..9));
+        }
+        draft.finish(0, Position::Count(1), 0)
+    }
+
+    struct Case {
+        batch: Batch,
+        account: Account,
+        owed: Vec<u32>,
+        free: Vec<u32>,
+        release: Vec<u32>,
+        ends: Vec<End>,
+    }
+
+    impl Case {
+        fn of(batch: Batch, staged: Option<&Staged>) -> Self {
+            let mut owed = vec![0];
+            let mut account = Account::of(&batch, staged, &ROUTES, &mut owed);
+            let free = account.free(&batch, &ROUTES, &mut owed);
+            let ends = account.settled().map(|closed| closed.end).collect();
+            Self { batch, account, owed, free, release: Vec::new(), ends }
+        }
+        fn delivered(&mut self, n: u32, output: u8, by: Taker) {
+            let closed = self.account.delivered(n, ROUTES[usize::from(output)], by, &mut self.release);
+            self.ends.extend(closed.map(|closed| closed.end));
+            self.owed[0] -= 1;
+        }
+        fn buried(&mut self, n: u32) {
+            self.account.refused(n);
+            let (owed, closed) = self.account.buried(n, &ROUTES, |n| self.batch.message(n).output);
+            self.ends.extend(closed.map(|closed| closed.end));
+            self.owed[0] -= owed;
+        }
+        #[track_caller]
+        fn check(&self, ends: &[End], released: &[u32]) {
+            assert_eq!((self.ends.as_slice(), self.release.as_slice()), (ends, released));
+            assert_eq!(self.account.open, self.owed[0], "ledger and account agree");
+        }
+    }
+
+    #[test]
+    fn what_comes_after_waits_for_every_sink_of_the_first_and_dies_with_it() {
+        let mut good = Case::of(batch(&[&[0, 1]]), None);
+        assert_eq!(good.owed, [3]);
+        good.delivered(0, 0, Taker::Sink);
+        good.check(&[], &[]);
+        good.delivered(0, 0, Taker::Sink);
+        good.check(&[], &[1]);
+        good.delivered(1, 1, Taker::Sink);
+        good.check(&[End::Shipped], &[1]);
+
+        let mut bad = Case::of(batch(&[&[0, 1]]), None);
+        bad.delivered(0, 0, Taker::Sink);
+        bad.buried(0);
+        bad.check(&[End::DeadLetter], &[]);
+    }
+
+    #[test]
+    fn what_a_stage_passes_on_is_owed_and_what_it_drops_is_counted_with_its_reason() {
+        // The first record is passed on, the second dropped; each has one that comes after.
+        let mut batch = batch(&[&[2, 1], &[2, 1], &[6]]);
+        batch.pass_on(0, 3);
+        let staged = Staged { parents: vec![0], dropped: vec![(2, "duplicate")] };
+        let mut case = Case::of(batch, Some(&staged));
+        assert_eq!((case.owed[0], case.free.as_slice()), (2, &[][..]), "the second's confirmation never goes out");
+        case.check(&[End::Dropped("duplicate"), End::Dropped("not_required")], &[]);
+        case.delivered(5, 3, Taker::Sink);
+        assert_eq!(case.release, [1]);
+        case.delivered(1, 1, Taker::Sink);
+        case.check(&[End::Dropped("duplicate"), End::Dropped("not_required"), End::Shipped], &[1]);
+    }
+
+    #[test]
+    fn a_drop_does_not_count_where_something_else_of_the_record_is_delivered() {
+        let staged = Staged { parents: vec![], dropped: vec![(0, "duplicate")] };
+        let mut case = Case::of(batch(&[&[2, 0]]), Some(&staged));
+        case.delivered(1, 0, Taker::Sink);
+        case.delivered(1, 0, Taker::Sink);
+        case.check(&[End::Shipped], &[]);
+    }
+
+    #[test]
+    fn a_child_is_owed_before_its_parent_is_settled() {
+        for (children, end) in [(0, End::Dropped("looked_up")), (3, End::Shipped)] {
+            let mut case = Case::of(batch(&[&[4]]), None);
+            for n in 0..children {
+                let mut child = Batch::apart(0, case.account.messages(), Position::Count(1), 0);
+                assert_eq!(child.numbers().start, 1 + n);
+                child.push(Apart { output: 5, branch: 0, origin: b"s/0", key: None, payload: b"hit", time_ms: 0 });
+                case.owed[0] += case.account.add(0, &child, None, &ROUTES);
+            }
+            case.delivered(0, 4, Taker::Lookup);
+            assert_eq!(case.ends.is_empty(), children > 0, "the record waits for its children");
+            (1..=children).for_each(|n| case.delivered(n, 5, Taker::Sink));
+            case.check(&[end], &[]);
+        }
+    }
+
+    #[test]
+    fn a_child_may_pass_a_stage_or_be_dropped_by_it() {
+        let mut case = Case::of(batch(&[&[4]]), None);
+        let mut child = Batch::apart(0, 1, Position::Count(1), 0);
+        child.push(Apart { output: 2, branch: 0, origin: b"s/0", key: None, payload: b"hit", time_ms: 0 });
+        child.pass_on(1, 3);
+        assert_eq!(case.account.add(0, &child, Some(&Staged { parents: vec![1], dropped: vec![] }), &ROUTES), 1);
+        case.owed[0] += 1;
+        let mut other = Batch::apart(0, 3, Position::Count(1), 0);
+        other.push(Apart { output: 2, branch: 0, origin: b"s/0", key: None, payload: b"hit", time_ms: 0 });
+        assert_eq!(case.account.add(0, &other, Some(&Staged { parents: vec![], dropped: vec![(3, "suppressed")] }), &ROUTES), 0);
+        case.delivered(0, 4, Taker::Lookup);
+        case.delivered(2, 3, Taker::Sink);
+        case.check(&[End::Shipped], &[]);
+
+        let mut flight = Flight::new(Arc::new(batch(&[&[4]])), Account::default());
+        flight.add_child(Arc::new(child));
+        flight.add_child(Arc::new(other));
+        assert_eq!((0..4).map(|n| flight.message(n).output).collect::<Vec<_>>(), [4, 2, 3, 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a message is settled once")]
+    fn settling_twice_aborts() {
+        let mut case = Case::of(batch(&[&[5]]), None);
+        case.delivered(0, 5, Taker::Sink);
+        case.delivered(0, 5, Taker::Sink);
+    }
+}

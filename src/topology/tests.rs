@@ -7,7 +7,7 @@ use super::*;
 use crate::{
     handlers::{self, Output},
     register::Node,
-    sinks, sources,
+    sinks, sources, stages,
 };
 
 const GOOD: &str =
@@ -29,6 +29,7 @@ fn answer(config: Config) -> String {
     let lists = [
         sources::ALL.iter().map(|k| k.name()).collect::<Vec<_>>(),
         handlers::ALL.iter().map(|k| k.name()).collect(),
+        stages::ALL.iter().map(|k| k.name()).collect(),
         sinks::ALL.iter().map(|k| k.name()).collect(),
     ];
     lists.iter().fold(text, |text, names| text.replace(&format!("known: {}", names.join(", ")), "known: KINDS"))
@@ -150,6 +151,51 @@ fn an_unwired_second_output_is_not_built() {
     let mut config = config(GOOD, &[], &[], None);
     config.handlers[0].outputs = TWO;
     assert_eq!(Plan::build(config).unwrap().handlers[0].routes, [Some(0), None]);
+}
+
+const STAGED: &str = "[sources.in]\nkind = 'stdin'\n[handlers.all]\nkind = 'forward'\ninputs = ['in']\n\
+    [stages.quiet]\nkind = 'suppress'\ninputs = ['once']\nmembers = ['id']\n[stages.once]\nkind = 'dedup'\ninputs = ['all']\n\
+    [sinks.out]\nkind = 'blackhole'\ninputs = ['quiet', 'all']\n";
+
+#[test]
+fn stages_stand_behind_what_they_take_from() {
+    let plan = plan(STAGED);
+    let stages: Vec<_> = plan.stages.iter().map(|s| (s.name.as_str(), s.inputs, s.branches, s.routes.clone())).collect();
+    assert_eq!(stages, [("once", 0b001, 1, vec![Some(2)]), ("quiet", 0b100, 1, vec![Some(1)])]);
+    let outputs: Vec<_> = plan.outputs.iter().map(|o| (o.name.as_str(), o.branches, o.sinks)).collect();
+    assert_eq!(outputs, [("all", 1, 1), ("quiet", 1, 1), ("once", 1, 0)]);
+    assert_eq!(plan.sinks[0].outputs, 0b011);
+    assert!(plan.feeds(0, &plan.sinks[0]));
+}
+
+#[test]
+fn what_is_wrong_with_stages_is_told_as_well() {
+    let text = "[sources.in]\nkind = 'stdin'\n[handlers.all]\nkind = 'forward'\ninputs = ['in']\n\
+        [stages.one]\nkind = 'dedup'\ninputs = ['two', 'all']\n[stages.two]\nkind = 'dedup'\ninputs = ['three']\n\
+        [stages.three]\nkind = 'dedup'\ninputs = ['one']\n[stages.four]\nkind = 'dedub'\ninputs = ['in', 'al', 'one.more']\nmembrs = []\n\
+        [stages.all]\nkind = 'dedup'\ninputs = ['all']\nwindow = 'long'\n[sinks.out]\nkind = 'blackhole'\ninputs = ['four', 'fiv']\n";
+    assert_snapshot!(wrong(text), @r#"
+    line 8: stages.one.inputs: goes in a circle: one → three → two → one; take one of them out of the other's inputs
+    line 16: stages.four.kind: no stage "dedub"; known: KINDS; did you mean "dedup"?
+    line 17: stages.four.inputs: "in" is a source, and stages take from handlers; put a handler of kind "forward" between them
+    line 17: stages.four.inputs: no handler, stage or lookup "al"; known: all, one, two, three, all; did you mean "all"?
+    line 17: stages.four.inputs: no output "one.more"; known: one
+    line 19: stages.all: handlers.all has this name as well, and inputs name both; rename one
+    line 19: stages.all: nothing takes its output "all"; add "all" to the inputs of a sink
+    line 22: stages.all.window: "long" is not a span, such as "5ms" or "1h"
+    line 25: sinks.out.inputs: no handler, stage or lookup "fiv"; known: all, one, two, three, all
+    "#);
+}
+
+#[test]
+fn what_flows_into_a_stage_that_others_wait_for_is_waited_for_behind_it() {
+    const TWO: &[Output] = &[Output { name: "", after: None }, Output { name: "confirm", after: Some(0) }];
+    let text = format!("{STAGED}[sinks.back]\nkind = 'blackhole'\ninputs = ['all.confirm']\n");
+    let mut config = config(&text, &[], &[], None);
+    config.handlers[0].outputs = TWO;
+    let plan = Plan::build(config).unwrap();
+    let rows: Vec<_> = plan.outputs.iter().map(|o| (o.name.as_str(), o.after, o.first)).collect();
+    assert_eq!(rows, [("all", None, true), ("all.confirm", Some(0), false), ("quiet", None, true), ("once", None, true)]);
 }
 
 #[test]

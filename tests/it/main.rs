@@ -19,6 +19,7 @@ mod misp_standin;
 mod own;
 mod pages;
 mod sim;
+mod stages;
 mod tidy;
 mod vectors_dfn;
 mod vectors_dfn_config;

@@ -34,7 +34,8 @@ pub(super) fn config(path: &Path) -> Finding {
                 return Finding::warn("config", format!("{name} is right, and anybody may write it"), format!("chmod o-w {name}"));
             }
             let (sources, handlers, sinks) = (plan.sources.len(), plan.handlers.len(), plan.sinks.len());
-            Finding::good("config", format!("{name} is right: {sources} sources, {handlers} handlers, {sinks} sinks"))
+            let between = crate::cli::check::between(&plan);
+            Finding::good("config", format!("{name} is right: {sources} sources, {handlers} handlers, {between}{sinks} sinks"))
         }
         Err(ConfigError::Read { source, .. }) => {
             let remedy = match source.kind() {

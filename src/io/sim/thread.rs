@@ -19,6 +19,7 @@ use crate::{
         Executor, File, Io, LocalFuture, Slab, SlabPool, Stat, Watch,
         watch::{either, wait_at_most},
     },
+    limits,
     ring::Signal,
 };
 
@@ -155,5 +156,9 @@ impl Watch for Watched {
             let late = self.chance.borrow_mut().below(HINT_LATE_MS * 1_000_000);
             self.machine.wait(Duration::from_nanos(late)).await;
         })
+    }
+
+    fn soon(&self) -> LocalFuture<'_, ()> {
+        Box::pin(self.machine.wait(Duration::from_millis(limits::WATCH_FOLD_MS)))
     }
 }

@@ -66,9 +66,9 @@ mod tests {
         for _ in 0..4 {
             spans.push(next(spans[spans.len() - 1], 0));
         }
-        assert_eq!(spans, [20, 80, 320, 1000, 1000]);
+        assert_eq!(spans, [100, 400, 1000, 1000, 1000]);
         assert_eq!(next(1000, 3), 1000, "a stream looked at once a second is no work");
-        assert_eq!(next(1000, 500), 20);
-        assert_eq!(next(20, 10), 20);
+        assert_eq!(next(1000, 500), 100);
+        assert_eq!(next(100, 10), 100);
     }
 }

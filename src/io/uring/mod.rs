@@ -320,6 +320,12 @@ struct Watched(Subscription);
 
 impl Watch for Watched {
     fn changed(&self, span: Duration) -> LocalFuture<'_, ()> {
+        self.0.spare(false);
         Box::pin(watch::either(self.0.signal().wait(), sleep(watch::wait_at_most(span))))
+    }
+
+    fn soon(&self) -> LocalFuture<'_, ()> {
+        self.0.spare(true);
+        Box::pin(sleep(Duration::from_millis(limits::WATCH_FOLD_MS)))
     }
 }

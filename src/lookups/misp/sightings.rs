@@ -101,7 +101,7 @@ mod tests {
         assert_eq!(sightings.take(9 * S), [] as [Rc<str>; 0]);
         assert_eq!(sightings.take(11 * S), std::slice::from_ref(&value));
         assert_eq!(sightings.due(), None);
-        sightings.give_back(11 * S, vec!std::slice::from_ref(&value));
+        sightings.give_back(11 * S, vec![value.clone()]);
         assert_eq!(sightings.due(), Some(21 * S));
         assert_eq!(sightings.take(21 * S), std::slice::from_ref(&value));
         sightings.note(3599 * S, &value);

@@ -14,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use super::steady::Steady;
 use crate::{
     checkpoint::{Row, Rung, SegmentRow, rung_crc},
     framing::whole_frames,
@@ -152,7 +153,7 @@ impl Follow {
                 return;
             }
         };
-        let mut announced = false;
+        let (mut announced, mut steady) = (false, Steady::default());
         if let Some(open) = &current {
             self.announce(open).await;
             announced = true;
@@ -179,6 +180,7 @@ impl Follow {
                 continue;
             };
             self.standing.set(State::Ready);
+            let before = open.offset;
             let look = match self.read_to_end(open).await {
                 Ok(()) if self.admit.is_closed() => break,
                 Ok(()) => self.look(open).await,
@@ -190,6 +192,13 @@ impl Follow {
                 }
             };
             match look {
+                Look::Wait | Look::Away if steady.looked(open.offset > before, self.io.clock().mono()) => {
+                    tokio::select! {
+                        biased;
+                        () = self.admit.closed() => {}
+                        () = watch.soon() => {}
+                    }
+                }
                 Look::Wait | Look::Away => self.wait(&*watch).await,
                 Look::Restarted => self.restart(open).await,
                 Look::Rotated => {
@@ -367,7 +376,8 @@ impl Follow {
             let room = limits::SLAB_BYTES.max(open.part.len() * 2);
             let mut slab = self.io.slabs().take(room);
             slab.bytes.extend_from_slice(&open.part);
-            let want = room - open.part.len();
+            // What has come since is read at the next turn.
+            let want = (room - open.part.len()).min(usize::try_from(behind).unwrap_or(usize::MAX));
             let (slab, read) = open.file.read_at(open.offset, want, behind > limits::COLD_BACKLOG_BYTES, slab).await;
             let n = read?;
             // Looked at after the read: whatever was read is of the life that is proven here.

@@ -4,6 +4,7 @@ mod follow;
 mod glob;
 mod many;
 mod resume;
+mod steady;
 
 use std::{
     io,

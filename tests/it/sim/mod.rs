@@ -149,10 +149,18 @@ fn config(handlers: &[&str], app: bool, cores: u64) -> String {
         text.push_str(&format!("[sources.app]\nkind = \"file\"\npath = \"{}\"\nstart_at = \"beginning\"\n", world::APP));
     }
     for handler in handlers {
-        let name = if *handler == "forward" { "all" } else { handler };
-        let inputs = if app && *handler == "forward" { "[\"alerts\", \"app\"]" } else { "[\"alerts\"]" };
-        text.push_str(&format!("[handlers.{name}]\nkind = \"{handler}\"\ninputs = {inputs}\n"));
-        let outputs: &[&str] = if *handler == "dfn" { &["dfn", "dfn.confirm"] } else { &["all"] };
+        // `once` is `forward` with a stage behind it that drops what came before.
+        let (name, kind) = if *handler == "dfn" { ("dfn", "dfn") } else { ("all", "forward") };
+        let inputs = if app && kind == "forward" { "[\"alerts\", \"app\"]" } else { "[\"alerts\"]" };
+        text.push_str(&format!("[handlers.{name}]\nkind = \"{kind}\"\ninputs = {inputs}\n"));
+        let outputs: &[&str] = match *handler {
+            "dfn" => &["dfn", "dfn.confirm"],
+            "once" => &["once"],
+            _ => &["all"],
+        };
+        if *handler == "once" {
+            text.push_str("[stages.once]\nkind = \"dedup\"\ninputs = [\"all\"]\nby = \"payload\"\nwindow = \"5m\"\n");
+        }
         for output in outputs {
             let sink = output.replace('.', "_");
             text.push_str(&format!(
@@ -166,9 +174,11 @@ fn config(handlers: &[&str], app: bool, cores: u64) -> String {
 impl Scenario {
     fn of(seed: u64) -> Self {
         let mut chance = Chance::new(seed ^ 0x5EED);
-        let handlers: &[&str] = match seed % 3 {
-            0 => &["forward"],
-            1 => &["dfn"],
+        let handlers: &[&str] = match (seed % 3, seed % 5) {
+            (0, 4) => &["once"],
+            (0, _) => &["forward"],
+            (1, _) => &["dfn"],
+            (_, 4) => &["dfn", "once"],
             _ => &["dfn", "forward"],
         };
         let mut sometimes = |of_thousand: u32, most: u64| -> u32 {
@@ -286,7 +296,11 @@ impl Sim {
             sink.spec = Arc::new(OnCluster { name: sink.name.clone(), cluster: cluster.clone() });
             let output = plan.outputs.iter().find(|output| sink.outputs >> output.slot & 1 == 1).unwrap();
             let branch = plan.handlers[usize::from(output.branch)].name.clone();
-            topics.push(Topic { sink: sink.name.clone(), branch, output: output.slot, cluster });
+            // What a stage passes on is what its handler made.
+            let stage = plan.stages.iter().find(|stage| stage.routes.contains(&Some(output.slot)));
+            let made = stage.map_or(u32::from(output.slot), |stage| stage.inputs.trailing_zeros());
+            let output = u8::try_from(made).unwrap();
+            topics.push(Topic { sink: sink.name.clone(), branch, output, is_staged: stage.is_some(), cluster });
         }
         let sim = Self { scenario, machine, files, world, plan: Arc::new(plan), topics, judge: Judge::default(), verbose };
         sim.machine.spawn_in(0, "world", Box::pin(world::live(sim.world.clone())));
@@ -352,7 +366,7 @@ impl Sim {
         let group = self.world.borrow().life;
         let options = Options { on_full: self.scenario.on_full, segment_bytes: 20_000, ..Options::default() };
         let opened = Writer::open(Box::new(SimDisk::new(&self.files)), Path::new(STATE), options);
-        let (writer, checkpoint) = match opened {
+        let (mut writer, checkpoint) = match opened {
             Ok(opened) => opened,
             Err(store::StoreError::Io { .. }) => return None,
             Err(error) => {
@@ -374,6 +388,7 @@ impl Sim {
             ends: self.topics.iter().map(|topic| topic.cluster.ends().iter().sum()).collect(),
             letters: self.letters().len(),
         };
+        let snapshots = writer.take_snapshots();
         let board = Board::default();
         let metrics = Metrics::new(&board);
         let (handle, body) = store::body(writer, board.enter("store"));
@@ -393,7 +408,7 @@ impl Sim {
             board,
             metrics: metrics.clone(),
             store: Some(handle),
-            rows: Rows::new(rows),
+            rows: Rows::new(rows).with_snapshots(snapshots),
             waiter: std::thread::current(),
         };
         let agent = Agent::start_on(host, wiring, Vec::new()).unwrap();
@@ -589,7 +604,7 @@ fn calls_of(scenario: Scenario) -> u64 {
 
 #[test]
 fn a_kill_at_any_call_loses_nothing() {
-    for (handlers, power) in [(&["forward"][..], false), (&["dfn", "forward"][..], true)] {
+    for (handlers, power) in [(&["forward"][..], false), (&["dfn", "forward"][..], true), (&["once"][..], true)] {
         // Idle looks at the end are all alike.
         let calls = calls_of(short_day(handlers)).min(CALLS);
         assert!(calls > 200, "only {calls} calls");
