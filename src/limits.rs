@@ -126,7 +126,18 @@ pub const API_REQUEST_MS: u64 = 10_000;
 pub const API_REQUEST_BYTES_MAX: usize = 16 << 10;
 /// Days before a certificate ends from which the log says so, once a day: time enough to ask for another.
 pub const CERTIFICATE_WARN_DAYS: u32 = 30;
+/// Bytes of one value that MISP can hold (its columns are of type `text`); a longer one is not asked.
+pub const MISP_VALUE_BYTES_MAX: usize = 65_535;
+/// Parents of one name that are asked for: a name has 127 labels at most, an attacker's has them all.
+pub const MISP_PARENTS_MAX: usize = 8;
+/// Bytes of the values of one request to MISP.
+pub const MISP_BATCH_BYTES: usize = 1 << 20;
+/// Bytes of one answer of MISP; a page of thousands of attributes with their tags has some.
+pub const MISP_ANSWER_BYTES: usize = 64 << 20;
+/// Pages of one search or synchronisation: past this, MISP repeats itself.
+pub const MISP_PAGES_MAX: u32 = 100_000;
 
+const _: () = assert!(MISP_VALUE_BYTES_MAX < MISP_BATCH_BYTES, "any value fits a request alone");
 const _: () = assert!(SLAB_BYTES.is_power_of_two());
 const _: () = assert!(COLD_READS <= COLD_BLOCKS_AHEAD, "one file alone may have all its reads in flight");
 const _: () = assert!(COLD_BLOCK_BYTES.is_power_of_two(), "cold reads are aligned by their own size");

@@ -23,7 +23,9 @@ pub use crate::{
     register::{Finding, Level},
 };
 
-crate::register! { Kind: }
+crate::register! { Kind:
+    misp::Misp,
+}
 
 /// What exists: a kind of lookup.
 pub trait Kind: Sync {

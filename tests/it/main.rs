@@ -15,6 +15,9 @@ mod kafka;
 #[path = "../support/kafka_sink.rs"]
 mod kafka_sink;
 mod many_files;
+mod misp;
+#[path = "../support/misp.rs"]
+mod misp_standin;
 mod own;
 mod pages;
 mod sim;

@@ -1,12 +1,16 @@
-//! The agent against a real Apache Kafka; `tools/test services` starts it and sets the environment.
+//! The agent against a real Apache Kafka, and lookups with a real Redis; `tools/test services` starts
+//! them and sets the environment.
 //!
-//! Where `KAFKA_BROKERS` is not set every test says that it skips. `SERVICES_ALERTS` makes the two
+//! Where `KAFKA_BROKERS` or `REDIS_URL` is not set every test says that it skips. `SERVICES_ALERTS` makes the two
 //! long runs as long as one likes (1M for the record).
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
 
 mod agent;
 mod broker;
 mod delivery;
+#[path = "../support/misp.rs"]
+mod misp_standin;
+mod redis;
 mod refusals;
 mod tls;
 mod topic;

@@ -45,7 +45,7 @@ services_step() {
   SERVICES_DIR=$(mktemp -d "${TMPDIR:-/tmp}/shipper-test.XXXXXX")
   export SERVICES_DIR
   trap 'tools/services destroy' EXIT
-  step "start services" tools/services start kafka kafka-paused kafka-tls
+  step "start services" tools/services start kafka kafka-paused kafka-tls redis redis-disturbed
   local line
   while IFS= read -r line; do export "${line?}"; done < <(tools/services env)
   has_failed "start services" || step "real services" run_test services

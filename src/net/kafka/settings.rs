@@ -6,15 +6,17 @@
 #![allow(clippy::disallowed_methods, reason = "secrets are files of the operator, read once at start")]
 
 use std::{
-    fmt,
     hash::{DefaultHasher, Hash, Hasher},
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
 use crate::{
-    net::tls::{self, Files, Pem},
+    net::{
+        secret::Secret,
+        tls::{self, Files, Pem},
+    },
     register::{Field, Section, Type, section::nearest},
 };
 
@@ -115,41 +117,6 @@ pub enum PasswordIn {
     Credential(String),
 }
 
-/// Text that is never shown.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(String);
-
-impl Secret {
-    /// The first line of a file, without its end.
-    ///
-    /// # Errors
-    /// What is wrong with the file, and the remedy.
-    pub fn from_file(path: &Path) -> Result<Self, String> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| format!("cannot read the password in {}: {e}; create it, readable for the agent's user only", path.display()))?;
-        match text.lines().next() {
-            Some(line) if !line.is_empty() => Ok(Self(line.to_owned())),
-            _ => Err(format!("the password in {} is empty; write it into the first line", path.display())),
-        }
-    }
-    /// The text itself, for the client that must know it.
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl fmt::Display for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
 impl PasswordIn {
     /// Reads it.
     ///
@@ -159,7 +126,7 @@ impl PasswordIn {
         match self {
             PasswordIn::File(path) => Secret::from_file(path),
             PasswordIn::Env(name) => match std::env::var(name) {
-                Ok(text) if !text.is_empty() => Ok(Secret(text)),
+                Ok(text) if !text.is_empty() => Ok(Secret::new(text)),
                 _ => Err(format!(
                     "environment variable {name} holds no password; set it for the agent, for example by EnvironmentFile= of its unit"
                 )),

@@ -29,7 +29,7 @@ use self::{
     chain::{Chain, look_at_chain, to_be_sent},
     facts::{clean, date, facts, key_digest, kind, may_not_sign, name, nanos, same, seconds},
 };
-use super::kafka::settings::Secret;
+use super::secret::Secret;
 use crate::clock::Nanos;
 
 mod chain;
