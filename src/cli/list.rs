@@ -89,6 +89,9 @@ pub(super) fn sample(field: &Field) -> String {
     match (field.kind, field.name) {
         (_, "brokers") => "[\"kafka.example.org:9093\"]".into(),
         (_, "topic") => "\"cust-1\"".into(),
+        (_, "url") => "\"https://misp.example.org\"".into(),
+        (_, "redis.url") => "\"redis://redis.example.org:6379\"".into(),
+        (_, "proxy") => "\"http://proxy.example.org:3128\"".into(),
         (Type::Path, _) => "\"/path/to/file\"".into(),
         (Type::Bool, _) => "true".into(),
         (Type::Int { min, .. }, _) => min.to_string(),
