@@ -346,7 +346,6 @@ pub fn on_edge<F: Future<Output = ()> + 'static>(body: impl FnOnce(Rc<dyn Execut
         slabs: SlabPool::new(1),
         watcher: Watcher::new().unwrap(),
         clock: SystemClock::new(),
-        cold: false,
     };
     let thread = io::spawn(Engine::Pread, setup, move |io| {
         let body = body(io, Board::default().enter("lookups.misp"));
