@@ -75,7 +75,7 @@ fn an_export_is_imported_shown_and_asked() {
         "           1  of a type that no alert is searched for",
         "           1  not for detection (to_ids is 0)",
         "           1  a network so wide that it would match everything",
-        "generation 1 counts from now on; a running agent takes it at its next reload",
+        "generation 1 counts from now on",
     ] {
         assert!(text.lines().any(|found| found == line), "{line:?} in\n{text}");
     }

@@ -259,6 +259,6 @@ fn text(status: &Status, files: &[Found], skipped: &Skipped) -> String {
     for example in &skipped.examples {
         let _ = writeln!(text, "  {}", plain(example));
     }
-    let _ = writeln!(text, "generation {} counts from now on; a running agent takes it at its next reload", status.generation);
+    let _ = writeln!(text, "generation {} counts from now on", status.generation);
     text
 }
