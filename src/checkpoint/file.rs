@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Checkpoint;
+use super::{
+    Checkpoint,
+    sealed::{Flaw, Sealed, seal},
+};
 
 /// The format that this build writes, and the newest that it reads.
 pub const FORMAT: u32 = 1;
 
 const MAGIC: &str = "shipper-checkpoint";
-
-/// Bytes within which the first line must end.
-const FIRST_LINE_BYTES_MAX: usize = 256;
 
 /// Why a checkpoint cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -43,11 +43,7 @@ pub enum CheckpointError {
 pub fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, CheckpointError> {
     let mut body = serde_json::to_vec_pretty(checkpoint).map_err(|error| CheckpointError::Encode { what: error.to_string() })?;
     body.push(b'\n');
-    let crc = crc32c::crc32c(&body);
-    let first = format!("{MAGIC} {FORMAT} crc32c={crc:08x} bytes={} generation={}\n", body.len(), checkpoint.generation);
-    let mut bytes = first.into_bytes();
-    bytes.append(&mut body);
-    Ok(bytes)
+    Ok(seal(MAGIC, FORMAT, &format!("generation={}", checkpoint.generation), &body))
 }
 
 /// Reads a checkpoint.
@@ -59,35 +55,14 @@ pub fn encode(checkpoint: &Checkpoint) -> Result<Vec<u8>, CheckpointError> {
 /// [`CheckpointError::Damaged`].
 pub fn decode(path: &Path, bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {
     let damaged = |what: String| CheckpointError::Damaged { path: path.to_owned(), what };
-    if bytes.is_empty() {
-        return Err(damaged("it is empty".into()));
-    }
-    let end = bytes.iter().take(FIRST_LINE_BYTES_MAX).position(|byte| *byte == b'\n');
-    let (first, body) = end
-        .and_then(|end| Some((std::str::from_utf8(bytes.get(..end)?).ok()?, bytes.get(end + 1..)?)))
-        .ok_or_else(|| damaged(format!("its first line is not \"{MAGIC} …\"")))?;
-    let mut words = first.split(' ');
-    if words.next() != Some(MAGIC) {
-        return Err(damaged(format!("its first line is not \"{MAGIC} …\"")));
-    }
-    let format: u32 = words.next().and_then(|word| word.parse().ok()).ok_or_else(|| damaged("its first line names no format".into()))?;
-    if format > FORMAT {
-        return Err(CheckpointError::TooNew { path: path.to_owned(), found: format, known: FORMAT });
-    }
-    let mut named = |name: &str| words.next().and_then(|word| word.strip_prefix(name)?.strip_prefix('='));
-    let crc = named("crc32c").and_then(|hex| u32::from_str_radix(hex, 16).ok());
-    let length = named("bytes").and_then(|n| n.parse::<usize>().ok());
-    let generation = named("generation").and_then(|n| n.parse::<u64>().ok());
-    let (Some(crc), Some(length), Some(generation)) = (crc, length, generation) else {
-        return Err(damaged("its first line is incomplete".into()));
-    };
-    if body.len() != length {
-        return Err(damaged(format!("its body has {} bytes instead of {length}", body.len())));
-    }
-    if crc32c::crc32c(body) != crc {
-        return Err(damaged("its checksum does not match its body".into()));
-    }
-    let checkpoint: Checkpoint = serde_json::from_slice(body).map_err(|error| damaged(format!("its body cannot be read: {error}")))?;
+    let sealed = Sealed::open(MAGIC, FORMAT, bytes).map_err(|flaw| match flaw {
+        Flaw::Damaged(what) => damaged(what),
+        Flaw::TooNew(found) => CheckpointError::TooNew { path: path.to_owned(), found, known: FORMAT },
+    })?;
+    let generation = sealed.fact("generation").and_then(|n| n.parse::<u64>().ok());
+    let generation = generation.ok_or_else(|| damaged("its first line is incomplete".into()))?;
+    let checkpoint: Checkpoint =
+        serde_json::from_slice(sealed.body).map_err(|error| damaged(format!("its body cannot be read: {error}")))?;
     if checkpoint.generation != generation {
         return Err(damaged(format!("its first line says generation {generation}, its body {}", checkpoint.generation)));
     }

@@ -19,6 +19,7 @@
 mod choose;
 mod file;
 mod ladder;
+mod sealed;
 mod snapshot;
 
 use serde::{Deserialize, Serialize};

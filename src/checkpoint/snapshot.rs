@@ -1,7 +1,7 @@
 //! What a stage remembers, as a file.
 //!
 //! ```text
-//! shipper-snapshot 1 kind=dedup crc32c=9a1fd2c4 bytes=1432
+//! shipper-snapshot 1 crc32c=9a1fd2c4 bytes=1432 kind=dedup
 //! …
 //! ```
 //!
@@ -14,13 +14,12 @@ use std::{
     sync::Arc,
 };
 
+use super::sealed::{Flaw, Sealed, seal};
+
 /// The format that this build writes, and the newest that it reads.
 pub const SNAPSHOT_FORMAT: u32 = 1;
 
 const MAGIC: &str = "shipper-snapshot";
-
-/// Bytes within which the first line must end.
-const FIRST_LINE_BYTES_MAX: usize = 256;
 
 /// What one stage remembered of one source.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +43,7 @@ pub enum SnapshotError {
 impl Snapshot {
     /// The file's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        let Self { kind, body } = self;
-        let first = format!("{MAGIC} {SNAPSHOT_FORMAT} kind={kind} crc32c={:08x} bytes={}\n", crc32c::crc32c(body), body.len());
-        let mut bytes = first.into_bytes();
-        bytes.extend_from_slice(body);
-        bytes
+        seal(MAGIC, SNAPSHOT_FORMAT, &format!("kind={}", self.kind), &self.body)
     }
 
     /// Reads a file's bytes.
@@ -60,33 +55,12 @@ impl Snapshot {
     /// [`SnapshotError::Damaged`].
     pub fn decode(path: &Path, bytes: &[u8]) -> Result<Self, SnapshotError> {
         let damaged = |what: String| SnapshotError::Damaged { path: path.to_owned(), what };
-        let end = bytes.iter().take(FIRST_LINE_BYTES_MAX).position(|byte| *byte == b'\n');
-        let (first, body) = end
-            .and_then(|end| Some((std::str::from_utf8(bytes.get(..end)?).ok()?, bytes.get(end + 1..)?)))
-            .ok_or_else(|| damaged(format!("its first line is not \"{MAGIC} …\"")))?;
-        let mut words = first.split(' ');
-        if words.next() != Some(MAGIC) {
-            return Err(damaged(format!("its first line is not \"{MAGIC} …\"")));
-        }
-        let format: u32 =
-            words.next().and_then(|word| word.parse().ok()).ok_or_else(|| damaged("its first line names no format".into()))?;
-        if format > SNAPSHOT_FORMAT {
-            return Err(SnapshotError::TooNew { path: path.to_owned(), found: format, known: SNAPSHOT_FORMAT });
-        }
-        let mut named = |name: &str| words.next().and_then(|word| word.strip_prefix(name)?.strip_prefix('='));
-        let kind = named("kind");
-        let crc = named("crc32c").and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        let length = named("bytes").and_then(|n| n.parse::<usize>().ok());
-        let (Some(kind), Some(crc), Some(length)) = (kind, crc, length) else {
-            return Err(damaged("its first line is incomplete".into()));
-        };
-        if body.len() != length {
-            return Err(damaged(format!("its body has {} bytes instead of {length}", body.len())));
-        }
-        if crc32c::crc32c(body) != crc {
-            return Err(damaged("its checksum does not match its body".into()));
-        }
-        Ok(Self { kind: kind.to_owned(), body: body.into() })
+        let sealed = Sealed::open(MAGIC, SNAPSHOT_FORMAT, bytes).map_err(|flaw| match flaw {
+            Flaw::Damaged(what) => damaged(what),
+            Flaw::TooNew(found) => SnapshotError::TooNew { path: path.to_owned(), found, known: SNAPSHOT_FORMAT },
+        })?;
+        let kind = sealed.fact("kind").ok_or_else(|| damaged("its first line is incomplete".into()))?;
+        Ok(Self { kind: kind.to_owned(), body: sealed.body.into() })
     }
 }
 
@@ -107,7 +81,8 @@ mod tests {
         assert_eq!(read(&bytes).unwrap(), good);
         let text = String::from_utf8(bytes).unwrap();
         let cases = [
-            (String::new(), "is damaged: its first line is not \"shipper-snapshot …\""),
+            (String::new(), "is damaged: it is empty"),
+            ("other 1\n".into(), "is damaged: its first line is not \"shipper-snapshot …\""),
             ("shipper-snapshot one\n".into(), "is damaged: its first line names no format"),
             ("shipper-snapshot 1 kind=dedup\n".into(), "is damaged: its first line is incomplete"),
             (text[..text.len() - 1].into(), "is damaged: its body has 9 bytes instead of 10"),
