@@ -63,7 +63,7 @@ pub const SAFETY_POLL_MS: u64 = 1000;
 /// Milliseconds that the watch thread rests after each round of events, so that a writer of many
 /// small writes costs no wake-up each; it adds as much to the delay from write to read.
 pub const WATCH_FOLD_MS: u64 = 8;
-/// The same while everybody concerned looks again without being called.
+/// The same while everybody looks again without being called.
 pub const WATCH_SPARE_MS: u64 = 64;
 /// A file that grew at two looks no further apart than this is looked at again without a hint.
 pub const STEADY_MS: u64 = 24;

@@ -8,7 +8,7 @@
 //! - Writes are **folded**: after each round the thread rests [`limits::WATCH_FOLD_MS`], in which
 //!   the kernel merges equal events, and a raised signal stays one flag until its task looks.
 //! - Who looks again without being called ([`Subscription::spare`]) is not worth waking up for:
-//!   while the events concern nobody else, the thread rests [`limits::WATCH_SPARE_MS`].
+//!   while that is everybody, the thread rests [`limits::WATCH_SPARE_MS`].
 //! - A hint may be missing (a folder further up was renamed, inotify is used up): whoever waits is
 //!   called at least every [`limits::SAFETY_POLL_MS`] and looks on its own.
 //!
@@ -154,6 +154,8 @@ impl Watcher {
         board.arm(id);
         drop(board);
         entry.signal.raise();
+        // A long rest was for those who were there before.
+        self.shared.bell.ring();
         Subscription { id, entry, watcher: self.clone() }
     }
 
@@ -236,6 +238,11 @@ impl Board {
             *place = held;
         }
         self.release(old);
+    }
+
+    /// True if nobody waits to be called: whoever does would be called late in a long rest.
+    fn all_spared(&self) -> bool {
+        self.entries.values().all(|(entry, _)| entry.spared.load(Ordering::Acquire))
     }
 
     fn forget(&mut self, id: u64) {
@@ -395,13 +402,33 @@ fn attend(mut inotify: Inotify, board: &Mutex<Board>, bell: &Bell) {
                 return;
             }
         }
-        let mut all_spared = true;
         for entry in wake.drain(..) {
-            all_spared &= entry.spared.load(Ordering::Acquire);
             entry.signal.raise();
         }
-        if bell.ended(None, Some(if all_spared { &spare } else { &fold })) {
+        let rest = if lock(board).all_spared() { &spare } else { &fold };
+        if bell.ended(None, Some(rest)) {
             return;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_who_waits_to_be_called_keeps_the_rests_short() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let watcher = Watcher::new().expect("a watcher");
+        let (busy, quiet) = (watcher.watch(&folder.path().join("busy")), watcher.watch(&folder.path().join("quiet")));
+        let all_spared = || lock(&watcher.shared.board).all_spared();
+        busy.spare(true);
+        assert!(!all_spared(), "the quiet one would be called late");
+        quiet.spare(true);
+        assert!(all_spared());
+        busy.spare(false);
+        assert!(!all_spared());
+        drop(busy);
+        assert!(all_spared());
     }
 }
