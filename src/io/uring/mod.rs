@@ -65,7 +65,9 @@ impl local::Engine for Uring {
         let ring = match self.ring.get() {
             Some(ring) => ring,
             None => {
-                let made = Rc::new(Ring::new()?);
+                let made = Ring::new()
+                    .map(Rc::new)
+                    .inspect_err(|e| tracing::warn!("cannot start io_uring for cold reads: {e}; they go through the page cache"))?;
                 self.ring.get_or_init(|| made)
             }
         };
