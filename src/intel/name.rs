@@ -63,7 +63,8 @@ const PRODUCTS: &[&str] =
     &["ado.net", "asp.net", "java.io", "java.net", "javax.net", "kotlin.io", "scala.io", "socket.io", "sun.net", "system.net", "vb.net"];
 
 /// First labels of packages in code: a long name that begins so is one, unless its place wants a host.
-const PACKAGES: &[&str] = &["com", "org", "net", "java", "javax", "javafx", "io", "sun", "jdk", "kotlin", "scala", "android", "androidx"];
+pub(super) const PACKAGES: &[&str] =
+    &["com", "org", "net", "java", "javax", "javafx", "io", "sun", "jdk", "kotlin", "scala", "android", "androidx"];
 /// First labels of name spaces in code, and of what virus scanners call what they found.
 const SPACES: &[&str] = &[
     "System",
@@ -83,7 +84,8 @@ const SPACES: &[&str] = &[
     "Php",
 ];
 /// First of two labels that are a variable and its member.
-const VARIABLES: &[&str] = &["this", "self", "window", "document", "console", "process", "module", "request", "response", "event"];
+pub(super) const VARIABLES: &[&str] =
+    &["this", "self", "window", "document", "console", "process", "module", "request", "response", "event"];
 
 /// Two-letter suffixes that are English words: `failed.It` is the end of a sentence.
 const WORDS: &[&str] = &["Am", "As", "At", "Be", "By", "Do", "In", "Is", "It", "Me", "My", "No", "So", "To", "Us"];

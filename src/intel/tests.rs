@@ -198,6 +198,12 @@ fn defanged(text: &str, way: usize) -> String {
     }
 }
 
+#[test]
+fn what_begins_like_a_package_is_a_host_only_where_one_is_wanted() {
+    assert!(found("io.com.br").is_empty());
+    assert!(!found("http://io.com.br/").is_empty());
+}
+
 mod props {
     use proptest::prelude::*;
 
@@ -206,7 +212,10 @@ mod props {
     fn indicator() -> impl Strategy<Value = String> {
         prop_oneof![
             (1_u8..=9, 0_u8.., 0_u8.., 0_u8..).prop_map(|(a, b, c, d)| format!("{a}.{b}.{c}.{d}")),
-            "[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,4})?\\.(top|xyz|ru|com\\.br)",
+            "[a-z][a-z0-9]{0,8}(-[a-z0-9]{1,4})?\\.(top|xyz|ru|com\\.br)".prop_filter("code, by its first label", |name| {
+                let first = name.split('.').next().unwrap_or_default();
+                !name::PACKAGES.contains(&first) && !name::VARIABLES.contains(&first)
+            }),
             "https?://[a-z]{1,8}\\.top(/[a-z0-9]{0,8})?",
             "[a-z]{1,8}@[a-z]{1,8}\\.xyz",
         ]
