@@ -36,7 +36,7 @@ pub mod watch;
 pub use facts::facts;
 pub use probe::{Asked, choose};
 pub use slab::{Slab, SlabPool};
-pub use start::{Engine, Running, Setup, cores, spawn};
+pub use start::{Engine, Running, Setup, aside, cores, spawn, unbound};
 pub use usage::{Usage, usage};
 pub use watch::{Subscription, Watcher};
 

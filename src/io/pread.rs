@@ -15,13 +15,13 @@ use std::{
         Arc, Mutex, PoisonError,
         mpsc::{self, Sender},
     },
-    thread,
 };
 
 use super::{
     LocalFuture,
     ahead::{Block, Blocks},
     host, local,
+    start::aside,
 };
 use crate::{
     limits,
@@ -112,7 +112,7 @@ impl Reader {
     fn start() -> io::Result<Self> {
         let (orders, taken) = mpsc::channel::<Order>();
         let spare = Arc::new(Ring::new(limits::COLD_BLOCKS_AHEAD));
-        thread::Builder::new().name("cold".into()).spawn(move || {
+        aside("cold", move || {
             for order in taken {
                 // Alone with the order: its reader has gone elsewhere in the file.
                 if Arc::strong_count(&order.reply) > 1 {

@@ -1,6 +1,7 @@
 //! Starting a thread with an executor of either engine.
 
 use std::{
+    cell::RefCell,
     fmt, io,
     rc::Rc,
     sync::mpsc,
@@ -113,17 +114,85 @@ pub fn cores() -> io::Result<Vec<usize>> {
     Ok((0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).collect())
 }
 
+thread_local! {
+    /// The cores of a thread before it was bound to one of them.
+    static UNBOUND: RefCell<Option<CpuSet>> = const { RefCell::new(None) };
+}
+
 fn pin(core: Option<usize>) -> io::Result<()> {
     let Some(core) = core else { return Ok(()) };
-    let mut only = CpuSet::new();
-    if core < CpuSet::MAX_CPU {
-        only.set(core);
-    }
-    sched_setaffinity(None, &only).map_err(|e| {
-        let e = io::Error::from(e);
+    let before = sched_getaffinity(None)?;
+    stay_on(&only(core)).map_err(|e| {
         io::Error::new(
             e.kind(),
             format!("cannot stay on core {core}: {e}; ask for fewer cores, or allow it by CPUAffinity= or the container's cpuset"),
         )
-    })
+    })?;
+    UNBOUND.set(Some(before));
+    Ok(())
+}
+
+fn only(core: usize) -> CpuSet {
+    let mut only = CpuSet::new();
+    if core < CpuSet::MAX_CPU {
+        only.set(core);
+    }
+    only
+}
+
+fn stay_on(cores: &CpuSet) -> io::Result<()> {
+    Ok(sched_setaffinity(None, cores)?)
+}
+
+/// Runs `start`, which starts threads, its own or a library's, so that they may use all cores of this process:
+/// a thread inherits the cores of whoever starts it, and would share the one core of a pinned thread with it.
+pub fn unbound<T>(start: impl FnOnce() -> T) -> T {
+    /// Brings the thread back to its core, whatever `start` does.
+    struct Back(CpuSet);
+    impl Drop for Back {
+        fn drop(&mut self) {
+            if let Err(error) = stay_on(&self.0) {
+                tracing::warn!(%error, "a pinned thread did not come back to its core; it goes on without one");
+            }
+        }
+    }
+    let here = UNBOUND.with_borrow(|before| {
+        let before = before.as_ref()?;
+        let here = sched_getaffinity(None).ok()?;
+        stay_on(before).ok()?;
+        Some(Back(here))
+    });
+    let started = start();
+    drop(here);
+    started
+}
+
+/// Starts a thread that may use all cores of this process, also where this one is pinned.
+///
+/// # Errors
+/// As pthread_create(3).
+pub fn aside<T: Send + 'static>(name: &str, body: impl FnOnce() -> T + Send + 'static) -> io::Result<JoinHandle<T>> {
+    unbound(|| thread::Builder::new().name(name.to_owned()).spawn(body))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pinned_thread_starts_is_not_pinned_and_it_stays_so() {
+        thread::spawn(|| {
+            let all = cores().unwrap();
+            let last = *all.last().unwrap();
+            pin(Some(last)).unwrap();
+            let theirs = aside("aside", || cores().unwrap()).unwrap().join().unwrap();
+            assert_eq!(theirs, all);
+            assert_eq!(cores().unwrap(), [last]);
+            let panicked = std::panic::catch_unwind(|| unbound(|| panic!("in the middle")));
+            assert!(panicked.is_err());
+            assert_eq!(cores().unwrap(), [last], "back also after a panic");
+        })
+        .join()
+        .unwrap();
+    }
 }

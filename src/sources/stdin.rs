@@ -55,7 +55,7 @@ impl Source for Running {
             standing.set(State::Ready);
             let full = Mailbox::<Vec<u8>>::new(2);
             let reader = full.clone();
-            let reading = std::thread::Builder::new().name("stdin".into()).spawn(move || read(&reader));
+            let reading = crate::io::aside("stdin", move || read(&reader));
             if let Err(e) = reading {
                 standing.set(State::Retrying(format!("cannot start the thread that reads standard input: {e}")));
                 return Ok(());

@@ -2,7 +2,12 @@
 
 use std::time::Duration;
 
-use shipper::{metrics::State, net::kafka::mock::Embedded};
+use shipper::{
+    clock::SystemClock,
+    io,
+    metrics::State,
+    net::kafka::{mock::Embedded, port::Producer, producer::Client},
+};
 
 use crate::kafka_sink::{Driven, batch, numbered, plain, read, settings};
 
@@ -25,6 +30,39 @@ fn what_goes_in_lies_in_the_topic_in_order_with_headers() {
     assert!(payloads == expected, "one key is one partition, and its order is the stream's: {} messages", payloads.len());
     assert_eq!(all[1].header("shipper-origin"), Some(&b"m/alerts/2026-03-14/000/1+2"[..]));
     assert_eq!(all[1].key.as_deref(), Some(&b"k"[..]));
+}
+
+#[test]
+fn a_producer_of_a_pinned_shard_has_the_other_cores() {
+    let cluster = Embedded::start(1).unwrap();
+    cluster.create_topic("t", 1).unwrap();
+    let connection = plain(&cluster.brokers().join(","));
+    let cores = io::cores().unwrap();
+    let setup = io::Setup {
+        name: "pinned".into(),
+        core: cores.last().copied(),
+        network: false,
+        slabs: io::SlabPool::new(1),
+        watcher: io::watch::Watcher::new().unwrap(),
+        clock: SystemClock::new(),
+    };
+    let of = |status: &str| status.lines().find(|line| line.starts_with("Cpus_allowed_list")).unwrap_or_default().to_owned();
+    let theirs = io::spawn(io::Engine::Pread, setup, move |_| {
+        Box::pin(async move {
+            let mut client = Client::new(connection, "t", Vec::new());
+            client.renew().unwrap();
+            let tasks = std::fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
+            let named = |task: &std::path::PathBuf| std::fs::read_to_string(task.join("comm")).is_ok_and(|name| name.starts_with("rdk:"));
+            // A thread of another test may end meanwhile.
+            tasks.filter(named).filter_map(|task| std::fs::read_to_string(task.join("status")).ok()).collect::<Vec<_>>()
+        })
+    });
+    let theirs = theirs.unwrap().join().unwrap();
+    assert!(theirs.len() >= 2, "its main thread and a broker's at least: {theirs:?}");
+    let ours = of(&std::fs::read_to_string("/proc/self/status").unwrap());
+    for status in theirs {
+        assert_eq!(of(&status), ours, "{status}");
+    }
 }
 
 #[test]

@@ -34,6 +34,7 @@ use super::{
 use crate::{
     batch::Message,
     clock::{Clock, Nanos, SystemClock},
+    io::{aside, unbound},
     metrics::State,
     net::tls,
     ring::Signal,
@@ -200,8 +201,9 @@ impl Client {
             closed: AtomicBool::new(false),
             log: Mutex::new(LogGate { clock: SystemClock::new(), began: 0, lines: 0, withheld: 0 }),
         };
-        let producer: BaseProducer<Context> =
-            config.create_with_context(context).map_err(|e| format!("cannot make a Kafka client: {e}; correct the setting it names"))?;
+        // A client's threads that compress and send need a core of their own while the shard reads.
+        let producer: BaseProducer<Context> = unbound(|| config.create_with_context(context))
+            .map_err(|e| format!("cannot make a Kafka client: {e}; correct the setting it names"))?;
         let open = Open { producer: Arc::new(Woken::new(producer, self.signal.clone())) };
         open.ask();
         Ok(open)
@@ -211,7 +213,7 @@ impl Client {
     fn close(&mut self) {
         if let Some(open) = self.open.take() {
             open.producer.context().closed.store(true, Relaxed);
-            let closing = std::thread::Builder::new().name("kafka-close".into()).spawn(move || drop(open));
+            let closing = aside("kafka-close", move || drop(open));
             if let Err(error) = closing {
                 tracing::debug!(%error, "no thread to close a producer on; closed here");
             }
@@ -238,7 +240,7 @@ impl Open {
             return;
         }
         let producer = self.producer.clone();
-        let asker = std::thread::Builder::new().name("kafka-ask".into()).spawn(move || {
+        let asker = aside("kafka-ask", move || {
             ask(&producer);
             producer.context().asking.store(false, Relaxed);
         });
