@@ -1,5 +1,5 @@
-//! An HTTP client for APIs: one base URL, JSON in and out, every answer bounded. The only module
-//! that names reqwest.
+//! An HTTP client for APIs and webhooks: one base URL, every answer bounded. The only module that
+//! names reqwest.
 //!
 //! - Certificates are verified unless the operator says otherwise; a CA of his own replaces the
 //!   system's.
@@ -11,7 +11,11 @@
 
 #![allow(clippy::disallowed_methods, reason = "the CA is a file of the operator, read when a client is built")]
 
-use std::{error::Error as _, path::PathBuf, time::Duration};
+use std::{
+    error::Error as _,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::secret::Secret;
 
@@ -24,6 +28,8 @@ pub struct Settings {
     pub verify: bool,
     /// PEM file with the CAs that vouch for the server; `None`: the system's.
     pub ca: Option<PathBuf>,
+    /// PEM files with our certificate and its key, for a server that wants one.
+    pub own: Option<(PathBuf, PathBuf)>,
     /// `http://host:port` of a proxy.
     pub proxy: Option<String>,
     pub connect_timeout: Duration,
@@ -47,6 +53,20 @@ pub enum HttpError {
     /// More bytes than agreed.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
+    /// We made a request that is none.
+    #[error("{0}")]
+    Ours(String),
+}
+
+/// One delivery: bytes for a receiver that answers by its status.
+#[derive(Clone, Debug)]
+pub struct Post<'p> {
+    /// Path and query, appended to the base; empty, or begins with a slash or question mark. Never shown.
+    pub path: &'p Secret,
+    pub content_type: &'p str,
+    pub body: Vec<u8>,
+    /// Names in any case, and values.
+    pub headers: &'p [(String, Secret)],
 }
 
 /// One call.
@@ -120,6 +140,9 @@ impl Client {
             }
             builder = builder.tls_certs_only(certificates);
         }
+        if let Some((cert, key)) = &settings.own {
+            builder = builder.identity(identity(cert, key).map_err(wrong)?);
+        }
         if !settings.verify {
             builder = builder.tls_danger_accept_invalid_certs(true);
         }
@@ -133,7 +156,7 @@ impl Client {
     ///
     /// # Errors
     /// Only where there is no answer; one with any status is a [`Reply`].
-    pub async fn call(&self, call: Call, headers: &[(&'static str, &Secret)]) -> Result<Reply, HttpError> {
+    pub async fn call(&self, call: Call, headers: &[(&str, &Secret)]) -> Result<Reply, HttpError> {
         let url = format!("{}{}", self.base, call.path);
         let mut request = match call.json {
             Some(json) => self.inner.post(url).header("Content-Type", "application/json").body(json),
@@ -141,18 +164,10 @@ impl Client {
         };
         request = request.header("Accept", "application/json");
         for (name, secret) in headers {
-            let mut value = reqwest::header::HeaderValue::from_str(secret.reveal()).map_err(|_| {
-                HttpError::Settings(format!(
-                    "the value for header {name} holds characters that no header may; write the key alone into its file"
-                ))
-            })?;
-            value.set_sensitive(true);
-            request = request.header(*name, value);
+            request = request.header(*name, value_of(name, secret)?);
         }
         let mut answer = request.send().await.map_err(|e| self.failed(e))?;
-        let status = answer.status().as_u16();
-        let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
-        let headers = answer.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+        let (status, headers) = told(&answer);
         let mut body = Vec::new();
         while let Some(part) = answer.chunk().await.map_err(|e| self.failed(e))? {
             if body.len() + part.len() > self.body_max {
@@ -163,18 +178,38 @@ impl Client {
         Ok(Reply { status, headers, body })
     }
 
+    /// Delivers, and reads of the answer's body what there is, up to the agreed length: the status has
+    /// said all, so a body that is longer or breaks off changes nothing.
+    ///
+    /// # Errors
+    /// Only where there is no answer; one with any status is a [`Reply`].
+    pub async fn post(&self, post: Post<'_>) -> Result<Reply, HttpError> {
+        let url = format!("{}{}", self.base, post.path.reveal());
+        let mut request = self.inner.post(url).header("Content-Type", post.content_type).body(post.body);
+        for (name, secret) in post.headers {
+            request = request.header(name, value_of(name, secret)?);
+        }
+        let mut answer = request.send().await.map_err(|e| self.failed(e))?;
+        let (status, headers) = told(&answer);
+        let mut body = Vec::new();
+        while let Ok(Some(part)) = answer.chunk().await {
+            body.extend_from_slice(&part[..part.len().min(self.body_max - body.len())]);
+            if body.len() == self.body_max {
+                break;
+            }
+        }
+        Ok(Reply { status, headers, body })
+    }
+
     /// What a failure is to the operator.
     fn failed(&self, error: reqwest::Error) -> HttpError {
         let error = error.without_url();
         let base = &self.base;
+        if error.is_builder() {
+            return HttpError::Ours(format!("a request to {base} cannot be made: {}", chain(&error)));
+        }
         if let Some(tls) = tls_error(&error) {
-            let (what, remedy) = match tls {
-                rustls::Error::InvalidCertificate(_) => {
-                    ("its certificate is not trusted", "name its CA in tls.ca, and use the name that the certificate has")
-                }
-                rustls::Error::InvalidMessage(_) => ("it does not speak TLS", "use http:// or another port"),
-                _ => ("the TLS handshake fails", "see the server's log"),
-            };
+            let (what, remedy) = tls_words(tls);
             return HttpError::Settings(format!("{base}: {what}: {tls}; {remedy}"));
         }
         let cause = chain(&error);
@@ -190,6 +225,37 @@ impl Client {
     }
 }
 
+/// Our certificate and its key.
+fn identity(cert: &Path, key: &Path) -> Result<reqwest::Identity, String> {
+    let mut pem = Vec::new();
+    for (setting, path) in [("tls.cert", cert), ("tls.key", key)] {
+        let bytes = std::fs::read(path)
+            .map_err(|e| format!("{setting} {}: cannot be read: {e}; give a PEM file, readable for the agent's user", path.display()))?;
+        pem.extend(bytes);
+        pem.push(b'\n');
+    }
+    reqwest::Identity::from_pem(&pem).map_err(|e| {
+        let (cert, key) = (cert.display(), key.display());
+        format!("tls.cert {cert} with tls.key {key}: {}; give PEM files, the key without a password", chain(&e))
+    })
+}
+
+/// A header's value, which is shown to nobody.
+fn value_of(name: &str, secret: &Secret) -> Result<reqwest::header::HeaderValue, HttpError> {
+    let mut value = reqwest::header::HeaderValue::from_str(secret.reveal()).map_err(|_| {
+        HttpError::Settings(format!("the value for header {name} holds characters that no header may; write the key alone into its file"))
+    })?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// Status and headers of an answer.
+fn told(answer: &reqwest::Response) -> (u16, Vec<(String, String)>) {
+    let text = |value: &reqwest::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    let headers = answer.headers().iter().map(|(name, value)| (name.as_str().to_owned(), text(value))).collect();
+    (answer.status().as_u16(), headers)
+}
+
 /// The innermost causes, outermost first.
 fn chain(error: &reqwest::Error) -> String {
     let mut parts: Vec<String> = Vec::new();
@@ -202,6 +268,39 @@ fn chain(error: &reqwest::Error) -> String {
         next = cause.source();
     }
     if parts.is_empty() { error.to_string() } else { parts.join(": ") }
+}
+
+/// What a failed handshake is to the operator: what is wrong, and the remedy.
+fn tls_words(error: &rustls::Error) -> (&'static str, &'static str) {
+    use rustls::{AlertDescription as Alert, CertificateError as Certificate, Error};
+    match error {
+        Error::InvalidCertificate(what) => match what {
+            Certificate::Expired | Certificate::ExpiredContext { .. } => {
+                ("its certificate is expired", "have it renewed there, or set the clock of this host right")
+            }
+            Certificate::NotValidYet | Certificate::NotValidYetContext { .. } => {
+                ("its certificate is not valid yet", "set the clock of this host right, or have it made anew there")
+            }
+            Certificate::NotValidForName | Certificate::NotValidForNameContext { .. } => {
+                ("its certificate has another name", "use a name in url that the certificate has, or have it made anew there")
+            }
+            Certificate::UnknownIssuer => ("nobody that we know vouches for its certificate", "name its CA in tls.ca"),
+            Certificate::Revoked => ("its certificate is revoked", "have a new one made there"),
+            _ => ("its certificate is not trusted", "name its CA in tls.ca, and see the certificate itself"),
+        },
+        Error::AlertReceived(
+            Alert::CertificateRequired
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied,
+        ) => ("it wants a client's certificate and got none, or one that it does not take", "see tls.cert and tls.key"),
+        Error::InvalidMessage(_) => ("it does not speak TLS", "use http:// or another port"),
+        _ => ("the TLS handshake fails", "see the server's log"),
+    }
 }
 
 fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
@@ -224,59 +323,4 @@ fn tls_error(error: &reqwest::Error) -> Option<&rustls::Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(base: &str) -> Settings {
-        let timeout = Duration::from_secs(5);
-        Settings {
-            base: base.into(),
-            verify: true,
-            ca: None,
-            proxy: None,
-            connect_timeout: timeout,
-            timeout,
-            body_max: 10,
-            idle_connections: 1,
-        }
-    }
-
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
-    }
-
-    #[test]
-    fn wrong_settings_are_told_before_anybody_connects() {
-        let wrong = |change: &dyn Fn(&mut Settings)| {
-            let mut settings = settings("https://misp.example");
-            change(&mut settings);
-            Client::new(&settings).unwrap_err().to_string()
-        };
-        assert_eq!(wrong(&|s| s.base = "misp".into()), "url \"misp\" is none: relative URL without a base");
-        let gone = wrong(&|s| s.ca = Some("/nowhere/ca.pem".into()));
-        assert!(gone.starts_with("tls.ca /nowhere/ca.pem: cannot be read: No such file"), "{gone}");
-        let empty = tempfile::NamedTempFile::new().unwrap();
-        let path = empty.path().to_owned();
-        assert!(wrong(&|s| s.ca = Some(path.clone())).contains("holds no certificate; give a PEM file"));
-    }
-
-    #[test]
-    fn nobody_there_is_away_and_its_text_holds_no_secret() {
-        let error = run(async {
-            let client = Client::new(&settings("http://127.0.0.1:9")).unwrap();
-            let key = Secret::new("sesame".into());
-            client.call(Call { path: "/".into(), json: None }, &[("Authorization", &key)]).await.unwrap_err()
-        });
-        assert!(matches!(&error, HttpError::Away(text) if text.starts_with("cannot connect to http://127.0.0.1:9: ")), "{error:?}");
-        assert!(!format!("{error:?}{error}").contains("sesame"));
-    }
-
-    #[test]
-    fn a_key_with_a_line_end_inside_is_a_matter_of_settings() {
-        let error = run(async {
-            let client = Client::new(&settings("http://127.0.0.1:9")).unwrap();
-            client.call(Call { path: "/".into(), json: None }, &[("Authorization", &Secret::new("a\nb".into()))]).await.unwrap_err()
-        });
-        assert!(matches!(error, HttpError::Settings(_)), "{error:?}");
-    }
-}
+mod tests;

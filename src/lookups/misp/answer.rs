@@ -72,7 +72,7 @@ pub fn check(reply: Result<Reply, HttpError>) -> Result<Reply, Outcome> {
     let reply = match reply {
         Ok(reply) => reply,
         Err(HttpError::Settings(why)) => return Err(Outcome::Denied(why)),
-        Err(error @ (HttpError::Away(_) | HttpError::TooLong(_))) => return Err(Outcome::Away(error.to_string())),
+        Err(error @ (HttpError::Away(_) | HttpError::TooLong(_) | HttpError::Ours(_))) => return Err(Outcome::Away(error.to_string())),
     };
     let said = message(&reply.body);
     Err(match reply.status {

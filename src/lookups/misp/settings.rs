@@ -142,6 +142,7 @@ impl Settings {
             base,
             verify: section.bool("tls.verify"),
             ca: section.opt_path("tls.ca"),
+            own: None,
             proxy: section.opt_text("proxy"),
             connect_timeout: timeout.min(Duration::from_secs(10)),
             timeout,

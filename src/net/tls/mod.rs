@@ -35,6 +35,8 @@ use crate::clock::Nanos;
 mod chain;
 mod facts;
 #[cfg(test)]
+pub(super) mod made;
+#[cfg(test)]
 mod tests;
 
 const DAY: i64 = 86_400;
