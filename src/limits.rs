@@ -79,6 +79,14 @@ pub const TURN_BYTES: u64 = 4 << 20;
 pub const VANISHED_FILE_GRACE_MS: u64 = 5000;
 /// Milliseconds between two tries of a sink that holds.
 pub const HOLD_RETRY_MS: u64 = 30_000;
+/// Bytes. The least size at which a file of sink `file` rotates: below, archives would be more names than lines.
+pub const ROTATE_BYTES_MIN: u64 = 4 << 10;
+/// Milliseconds before a rotation that failed is tried again.
+pub const ROTATE_RETRY_MS: u64 = 60_000;
+/// Milliseconds between two looks at a file's archives when none was made: for their age, and for what failed.
+pub const ARCHIVES_LOOK_MS: u64 = 600_000;
+/// Bytes of an archive that are compressed at a time.
+pub const COMPRESS_CHUNK_BYTES: usize = 256 << 10;
 /// Bytes. A backlog beyond this is read cold (O_DIRECT), so that it does not push other files
 /// out of the page cache.
 pub const COLD_BACKLOG_BYTES: u64 = 256 << 20;
@@ -100,6 +108,10 @@ pub const OPTIONAL_INBOX_PARCELS: usize = 1024;
 pub const OPTIONAL_INBOX_MESSAGES: usize = 10_000;
 /// Bytes of these messages.
 pub const OPTIONAL_INBOX_BYTES: usize = 16 << 20;
+/// Bytes that are read of a webhook's answer: its status says all, its words are for the log.
+pub const WEBHOOK_ANSWER_BYTES: usize = 16 << 10;
+/// Milliseconds that `Retry-After` can make us wait.
+pub const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
 /// Milliseconds. The longest wait between two tries to connect to Wazuh's queue.
 pub const WAZUH_BACKOFF_MS_MAX: u64 = 30_000;
 /// Changes of standing that wait to become events of our own; the oldest goes first, counted.

@@ -97,6 +97,7 @@ pub struct Board {
     /// How many graphs have begun, times two; odd while the current one ends for the next.
     chapter: Arc<AtomicU64>,
     dropped: Counts,
+    archives: Counts,
     certificates: Arc<Mutex<BTreeMap<String, Certificate>>>,
 }
 
@@ -197,6 +198,10 @@ impl Board {
     pub fn dropped(&self) -> &Counts {
         &self.dropped
     }
+    /// What became of the archives of files that rotate.
+    pub fn archives(&self) -> &Counts {
+        &self.archives
+    }
     /// Each component with a certificate, and when the first of them ends, wall time.
     pub fn certificates(&self) -> Vec<(String, Nanos)> {
         lock(&self.certificates).iter().map(|(component, certificate)| (component.clone(), certificate.ends)).collect()
@@ -265,6 +270,11 @@ impl Standing {
         let component = &self.row.component;
         self.board.dropped.get_or_create_owned(&labels([("component", component), ("reason", reason)])).inc_by(messages);
         self.board.tell(|listener| listener.lost(component, reason, messages));
+    }
+    /// Counts what happened to an archive of this component's file: `rotated`, `compressed`,
+    /// `removed`, `failed`.
+    pub fn archive(&self, event: &'static str) {
+        self.board.archives.get_or_create_owned(&labels([("component", &self.row.component), ("event", event)])).inc();
     }
     /// Tells when the first certificate in use ends; to be called at every start and once a day.
     /// Where the end is near the log says so, once a day for all instances of the component.

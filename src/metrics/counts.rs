@@ -131,6 +131,7 @@ impl Metrics {
         );
         metrics.register("shipper_shed_messages", "Messages that a sink which is not required lost", metrics.shed.clone());
         metrics.register("shipper_dropped_messages", "Messages that a component let go on purpose", board.dropped().clone());
+        metrics.register("shipper_archives", "Archives of files that rotate, by what happened to them", board.archives().clone());
         metrics.graph.register(&metrics);
         metrics
     }
