@@ -216,6 +216,16 @@ impl<'t> Section<'t> {
         .unwrap_or_default()
     }
 
+    /// A yes or no of the keys that the caller of [`open`](Self::open) reads itself; `None` if it is unset, or
+    /// neither, which the caller tells.
+    pub fn also_bool(&self, name: &str) -> Option<bool> {
+        match &self.find(name)?.value {
+            Value::Bool(b) => Some(*b),
+            Value::Text(text) => text.parse().ok(),
+            _ => None,
+        }
+    }
+
     /// A whole number inside the bounds of its field.
     pub fn int(&mut self, name: &str) -> i64 {
         let Type::Int { min, max } = self.field(name).kind else { unreachable!("{name} is no Int in its table") };

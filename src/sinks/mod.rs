@@ -24,6 +24,7 @@ crate::register! { Kind:
     stdout::Stdout,
     blackhole::Blackhole,
     wazuh_queue::WazuhQueue,
+    webhook::Webhook,
     kafka::Kafka,
 }
 

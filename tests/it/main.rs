@@ -27,3 +27,4 @@ mod vectors_dfn;
 mod vectors_dfn_config;
 mod vectors_framing;
 mod vectors_misp;
+mod webhook;

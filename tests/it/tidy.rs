@@ -41,6 +41,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("io_uring", &["src/io/probe.rs"]),
     ("rdkafka", &["src/net/kafka/", "tools/"]),
     ("crossbeam", &["src/ring/"]),
+    ("flate2", &["src/sinks/file/"]),
     ("inotify", &["src/io/watch.rs"]),
     ("argh", &["src/cli/", "src/main.rs", "tools/"]),
     ("anyhow", &["src/cli/", "src/main.rs", "tools/"]),
