@@ -121,7 +121,7 @@ fn a_record_waits_for_its_webhook_is_delivered_or_in_the_dead_letter() {
     // The copy, over all its archives, has every line; some twice, since they waited for the webhook.
     let names = fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let copies: Vec<String> = names.filter(|name| name.starts_with("copy.json")).collect();
-    assert!(copies.len() > 2, "{copies:?}");
+    assert!(copies.len() >= 2, "{copies:?}");
     let text = |name: &String| {
         let bytes = fs::read(dir.path().join(name)).unwrap();
         let mut text = String::new();

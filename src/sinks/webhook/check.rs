@@ -1,10 +1,6 @@
 //! What `shipper check` tells of a webhook: URL, CA and secrets are looked at, and nothing is posted.
 
-use super::{
-    form::Form,
-    session::Session,
-    settings::{Settings, UrlIn},
-};
+use super::{form::Form, session::Session, settings::Settings};
 use crate::sinks::{Finding, Level};
 
 pub(super) fn files(settings: &Settings) -> Vec<Finding> {
@@ -28,8 +24,8 @@ pub(super) fn files(settings: &Settings) -> Vec<Finding> {
         let what = if has_secrets { "messages and secrets go" } else { "messages go" };
         found.push(finding(Level::Warning, format!("{what} in plain text to {base}; use https://")));
     }
-    if settings.form == Form::Slack && matches!(settings.url, UrlIn::Config(_)) {
-        found.push(finding(Level::Warning, "who knows a webhook of Slack can write there; move it from url to url_file".into()));
+    if settings.form == Form::Slack && settings.path_file.is_none() {
+        found.push(finding(Level::Warning, "who knows a webhook of Slack can write there; move its path from url to path_file".into()));
     }
     found
 }

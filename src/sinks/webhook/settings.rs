@@ -1,6 +1,6 @@
 //! The settings of one `webhook` sink.
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use super::form::Form;
 use crate::{
@@ -11,8 +11,12 @@ use crate::{
 
 /// The table of settings.
 pub(super) const FIELDS: &[Field] = &[
-    Field::optional("url", Type::Text, "Where messages are posted to, such as \"https://hooks.example/in\". This or url_file."),
-    Field::optional("url_file", Type::Path, "File whose first line is the URL, for one that is a secret itself, as Slack's are."),
+    Field::required("url", Type::Text, "Where messages are posted to, such as \"https://hooks.example/in\"."),
+    Field::optional(
+        "path_file",
+        Type::Path,
+        "File whose first line begins with a slash and is appended to url, for a path that is a secret itself, as those of Slack's webhooks are.",
+    ),
     Field::new(
         "form",
         Type::Choice(Form::WORDS),
@@ -130,26 +134,12 @@ impl Target {
     }
 }
 
-/// Where the URL is.
-#[derive(Clone)]
-pub(super) enum UrlIn {
-    Config(Target),
-    File(PathBuf),
-}
-
-impl fmt::Debug for UrlIn {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(target) => write!(f, "{}/…", target.base),
-            Self::File(path) => path.fmt(f),
-        }
-    }
-}
-
 /// Settings of one `webhook` sink, checked.
 #[derive(Clone, Debug)]
 pub(super) struct Settings {
-    pub url: UrlIn,
+    target: Target,
+    /// What is appended to its path.
+    pub path_file: Option<PathBuf>,
     pub form: Form,
     pub batch: usize,
     pub batch_bytes: usize,
@@ -184,7 +174,13 @@ impl Settings {
     /// - `required`: whether the kind is required by default.
     pub(super) fn parse(section: &mut Section<'_>, required: bool) -> Self {
         let form = Form::of(section.choice("form"));
-        let url = Self::url(section);
+        let url = section.text("url");
+        let target = Target::parse(&url).unwrap_or_else(|why| {
+            if section.is_set("url") {
+                section.wrong("url", why);
+            }
+            Target { base: String::new(), path: Secret::new(String::new()) }
+        });
         let small = |n: i64| usize::try_from(n).unwrap_or(usize::MAX);
         let batch = small(section.int("batch"));
         if !form.is_batch() {
@@ -242,7 +238,8 @@ impl Settings {
             section.wrong("give_up_after", "says nothing where required is true: then nothing is given up by age; remove one of the two");
         }
         Self {
-            url,
+            target,
+            path_file: section.opt_path("path_file"),
             form,
             batch: if form.is_batch() { batch } else { 1 },
             batch_bytes: usize::try_from(section.bytes("batch_bytes")).unwrap_or(usize::MAX),
@@ -263,28 +260,6 @@ impl Settings {
             ca,
             own,
             proxy: section.opt_text("proxy"),
-        }
-    }
-
-    fn url(section: &mut Section<'_>) -> UrlIn {
-        let nowhere = || UrlIn::File(PathBuf::new());
-        match (section.opt_text("url"), section.opt_path("url_file")) {
-            (Some(url), None) => match Target::parse(&url) {
-                Ok(target) => UrlIn::Config(target),
-                Err(why) => {
-                    section.wrong("url", why);
-                    nowhere()
-                }
-            },
-            (None, Some(path)) => UrlIn::File(path),
-            (None, None) => {
-                section.wrong("url", "must be set, or url_file for a URL that is a secret");
-                nowhere()
-            }
-            (Some(_), Some(_)) => {
-                section.wrong("url_file", "is set beside `url`; remove one of the two");
-                nowhere()
-            }
         }
     }
 
@@ -334,15 +309,17 @@ impl Settings {
     /// The receiver's URL.
     ///
     /// # Errors
-    /// What is wrong with its file, and the remedy.
+    /// What is wrong with the file of its path, and the remedy.
     pub(super) fn target(&self) -> Result<Target, String> {
-        match &self.url {
-            UrlIn::Config(target) => Ok(target.clone()),
-            UrlIn::File(path) => {
-                let url = Secret::named("URL", path)?;
-                Target::parse(url.reveal().trim()).map_err(|why| format!("url_file {}: its first line {why}", path.display()))
-            }
+        let Some(file) = &self.path_file else { return Ok(self.target.clone()) };
+        let more = Secret::named("path", file)?;
+        let wrong = |why: &str| format!("path_file {}: its first line {why}; write what follows url, such as /services/…", file.display());
+        // Nothing in it can be part of a host.
+        if !more.reveal().starts_with('/') {
+            return Err(wrong("does not begin with a slash"));
         }
+        let whole = format!("{}{}{}", self.target.base, self.target.path.reveal().trim_end_matches('/'), more.reveal().trim());
+        Target::parse(&whole).map_err(|_| wrong("is no path of a URL"))
     }
 
     /// How it is reached.
@@ -415,14 +392,13 @@ mod tests {
     #[test]
     fn each_mistake_is_told_with_its_remedy() {
         let rows = [
-            ("", "url: must be set, or url_file"),
+            ("", "url: must be set"),
             ("url = 'hooks.example'", "is no URL; write it as https://"),
             ("url = 'ftp://hooks.example'", "is no URL"),
             ("url = 'https://'", "names no host"),
             ("url = 'https://u:p@h/x'", "holds a user or password"),
             ("url = 'https://h/x#y'", "holds a #"),
             ("url = 'https://h/x y'", "holds a blank"),
-            ("url = 'https://h'\nurl_file = '/u'", "is set beside `url`"),
             ("url = 'https://h'\nbatch = 5", "batch: says nothing in this form"),
             ("url = 'https://h'\nform = 'pagerduty'", "pagerduty.routing_key_file: must be set"),
             ("url = 'https://h'\npagerduty.routing_key_file = '/k'", "says nothing but in form pagerduty"),

@@ -491,18 +491,19 @@ fn check_looks_at_everything_and_posts_nothing() {
     let found = |text: &str| parse(text).0.check_files("w", 0).into_iter().map(|f| (f.level, f.text)).collect::<Vec<_>>();
     let good = found(&format!("url = '{}/sesame'", receiver.url));
     assert!(good.len() == 1 && good[0].0 == Level::Good && !good[0].1.contains("sesame"), "{good:?}");
-    let url = secret("https://hooks.example/services/sesame");
-    let wrong_url = secret("hooks.example");
+    let path = secret("/services/sesame");
+    let [host, blank] = [".evil.example/sesame", "/ses ame"].map(secret);
     let rows = [
-        (format!("url_file = {:?}", url.path()), Level::Good, "https://hooks.example: URL, certificates"),
-        (format!("url_file = {:?}", wrong_url.path()), Level::Bad, "its first line is no URL"),
-        ("url_file = '/nowhere/url'".into(), Level::Bad, "cannot read the URL in /nowhere/url"),
+        (format!("url = 'https://hooks.example'\npath_file = {:?}", path.path()), Level::Good, "https://hooks.example: URL, certificates"),
+        (format!("url = 'https://hooks.example'\npath_file = {:?}", host.path()), Level::Bad, "does not begin with a slash"),
+        (format!("url = 'https://hooks.example'\npath_file = {:?}", blank.path()), Level::Bad, "is no path of a URL"),
+        ("url = 'https://h'\npath_file = '/nowhere/path'".into(), Level::Bad, "cannot read the path in /nowhere/path"),
         ("url = 'https://h'\ntls.ca = '/nowhere/ca'".into(), Level::Bad, "tls.ca /nowhere/ca: cannot be read"),
         ("url = 'https://h'\nheaders_env.X-Key = 'SHIPPER_TEST_UNSET'".into(), Level::Bad, "variable SHIPPER_TEST_UNSET holds no value"),
         ("url = 'https://h'\nsignature.key_file = '/nowhere/key'".into(), Level::Bad, "the signature key in /nowhere/key"),
         ("url = 'http://hooks.example'".into(), Level::Warning, "messages go in plain text to http://hooks.example"),
         ("url = 'https://h'\ntls.verify = false".into(), Level::Warning, "tls.verify is false"),
-        ("url = 'https://h/x'\nform = 'slack'".into(), Level::Warning, "move it from url to url_file"),
+        ("url = 'https://h/x'\nform = 'slack'".into(), Level::Warning, "move its path from url to path_file"),
     ];
     for (text, level, part) in rows {
         let found = found(&text);
