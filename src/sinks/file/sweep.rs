@@ -93,7 +93,7 @@ pub(super) fn sweep(policy: &Policy, now: Nanos, before: Before<'_>, tell: &mut 
             }
             (Form::Plain, None) if policy.compress => {
                 let done = compress(&at, &name(path, *stamp, Form::Part), &name(path, *stamp, Form::Gzip), before);
-                ("compress", done.map(|sizes| sizes.into_iter().for_each(|event| tell(event))))
+                ("compress", done.map(|event| event.into_iter().for_each(&mut *tell)))
             }
             _ => continue,
         };
