@@ -1,5 +1,7 @@
 //! Handling one alert, beside the bare simd-json tape over the same lines.
 
+use std::sync::Arc;
+
 use divan::{Bencher, counter::BytesCount};
 use shipper::{
     alert::Parser,
@@ -10,6 +12,11 @@ use shipper::{
     position::{Origin, Position},
     register::{Errors, Node, Section},
     synth::{Mix, Synth},
+    tables::{
+        self, Attribute, Filter, Indicator, Indicators, Shelf,
+        build::{Builder, InMemory},
+        changes::Changes,
+    },
 };
 use simd_json::{Buffers, Tape};
 
@@ -86,23 +93,40 @@ fn slabs(lines: &[Vec<u8>]) -> Vec<(Vec<u8>, Vec<Place>)> {
 /// Ours: `dfn` with both outputs wired and the probe off, into batches.
 #[divan::bench(args = MIXES)]
 fn dfn(bencher: Bencher<'_, '_>, mix: &str) {
-    handle(bencher, mix, "dfn");
+    handle(bencher, mix, "dfn", "", &Shelf::default());
 }
 
 /// Ours: `ioc`, which looks at every text of every alert.
 #[divan::bench(args = MIXES)]
 fn ioc(bencher: Bencher<'_, '_>, mix: &str) {
-    handle(bencher, mix, "ioc");
+    handle(bencher, mix, "ioc", "", &Shelf::default());
 }
 
-fn handle(bencher: Bencher<'_, '_>, mix: &str, name: &str) {
+/// Ours: the same, each indicator asked for in a filter of a million others.
+#[divan::bench(args = MIXES)]
+fn ioc_known(bencher: Bencher<'_, '_>, mix: &str) {
+    let mut builder = Builder::new(InMemory::default());
+    for n in 0..1_000_000 {
+        let bare = Attribute::bare(Indicator::Text(format!("n{n}.evil.example.com")), tables::Kind::Domain);
+        builder.add(&bare).expect("memory").expect("an indicator");
+    }
+    let mut bytes = Vec::new();
+    builder.finish(&mut bytes, std::io::sink(), 0, &mut |_| ()).expect("memory");
+    let mut shelf = Shelf::default();
+    shelf.place::<Indicators>("known");
+    let filter = Filter::parse(bytes).expect("as it was written");
+    shelf.of("known").expect("it was placed").put(Arc::new(Indicators::new(filter, &Changes::default())));
+    handle(bencher, mix, "ioc", "indicators = \"known\"", &shelf);
+}
+
+fn handle(bencher: Bencher<'_, '_>, mix: &str, name: &str, settings: &str, tables: &Shelf) {
     let lines = lines(mix);
     let slabs = slabs(&lines);
     let kind = handlers::ALL.iter().find(|kind| kind.name() == name).expect("the kind is registered");
     let mut errors = Errors::default();
-    let spec = kind.parse(&mut Section::open("handlers.h", &Node::parse_scalar("{}"), kind.fields(), &[], &mut errors));
+    let spec = kind.parse(&mut Section::open("handlers.h", &Node::parse_toml(settings).expect("TOML"), kind.fields(), &[], &mut errors));
     assert!(errors.is_empty(), "{errors}");
-    let mut handler = spec.build();
+    let mut handler = spec.build(tables);
     let mut parser = Parser::new();
     let pool = DraftPool::new(slabs.len());
     let drafts = || -> Vec<(Draft, &[Place])> {

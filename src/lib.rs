@@ -37,6 +37,7 @@ pub mod net;
 pub mod api;
 pub mod handlers;
 pub mod lookups;
+pub mod reference;
 pub mod sinks;
 pub mod sources;
 pub mod stages;

@@ -77,6 +77,8 @@ pub const TURN_BYTES: u64 = 4 << 20;
 /// Milliseconds that a file without a name in the pattern is kept open for a writer that has not
 /// noticed yet.
 pub const VANISHED_FILE_GRACE_MS: u64 = 5000;
+/// Milliseconds between two looks at the files of the tables.
+pub const TABLES_LOOK_EVERY_MS: u64 = 1000;
 /// Milliseconds between two tries of a sink that holds.
 pub const HOLD_RETRY_MS: u64 = 30_000;
 /// Bytes. The least size at which a file of sink `file` rotates: below, archives would be more names than lines.
@@ -146,6 +148,13 @@ pub const MISP_PARENTS_MAX: usize = 8;
 pub const MISP_BATCH_BYTES: usize = 1 << 20;
 /// Bytes of one answer of MISP; a page of thousands of attributes with their tags has some.
 pub const MISP_ANSWER_BYTES: usize = 64 << 20;
+/// Rows of one page of a synchronisation, at least: a million attributes are then two hundred calls.
+pub const MISP_SYNC_PAGE_ROWS: u32 = 5_000;
+/// Tries after the first for one page of a synchronisation, each after twice the wait of the one before.
+pub const MISP_SYNC_TRIES: u32 = 4;
+/// Seconds before the last synchronisation from which on changes are fetched: clocks differ, and what
+/// MISP writes is seen a while later.
+pub const MISP_SYNC_OVERLAP_SECONDS: u64 = 900;
 /// Pages of one search or synchronisation: past this, MISP repeats itself.
 pub const MISP_PAGES_MAX: u32 = 100_000;
 

@@ -27,7 +27,7 @@ fuzz_target!(|frame: &[u8]| {
         if !errors.is_empty() {
             continue; // A kind that must be told something.
         }
-        let mut handler = spec.build();
+        let mut handler = spec.build(&shipper::tables::Shelf::default());
         let probed = match handler.needles() {
             Needles::All => true,
             Needles::Any(needles) => needles.iter().any(|needle| find(frame, needle).is_some()) || find(frame, b"\\u").is_some(),

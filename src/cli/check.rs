@@ -1,5 +1,5 @@
-//! `shipper check`: everything wrong with a config, at once, and whether its sinks would take
-//! what we send.
+//! `shipper check`: everything wrong with a config, at once, whether its tables can be read, and
+//! whether its sinks would take what we send.
 
 use std::{
     path::{Path, PathBuf},
@@ -11,6 +11,7 @@ use argh::FromArgs;
 use super::{CONFIG, DEFAULT_CONFIG, UNAVAILABLE};
 use crate::{
     clock::{Clock, SystemClock},
+    io::disk::RealDisk,
     sinks::{Finding, Level},
     topology::{ConfigError, Host, Plan},
 };
@@ -51,6 +52,9 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
     );
     let now = SystemClock::new().now();
     let mut worst = Level::Good;
+    for table in &plan.tables {
+        worst = worst.max(told("tables", &table.name, table.spec.check(&RealDisk::new(), &plan.globals.state_dir)));
+    }
     for sink in &plan.sinks {
         let files = told("sinks", &sink.name, sink.spec.check_files(&sink.name, now));
         // What the files rule out need not be asked.
@@ -67,9 +71,9 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
     Ok(if worst == Level::Bad { ExitCode::from(UNAVAILABLE) } else { ExitCode::SUCCESS })
 }
 
-/// Stages and lookups, where there are any.
+/// Stages, lookups and tables, where there are any.
 pub(in crate::cli) fn between(plan: &Plan) -> String {
-    let counts = [("stages", plan.stages.len()), ("lookups", plan.lookups.len())];
+    let counts = [("stages", plan.stages.len()), ("lookups", plan.lookups.len()), ("tables", plan.tables.len())];
     counts.iter().filter(|(_, count)| *count > 0).map(|(what, count)| format!("{count} {what}, ")).collect()
 }
 

@@ -5,12 +5,12 @@ use std::process::ExitCode;
 use argh::FromArgs;
 
 use crate::{
-    handlers, lookups,
+    handlers, lookups, reference,
     register::{Field, Type},
     sinks, sources, stages,
 };
 
-/// List the kinds of sources, handlers, stages, lookups and sinks, or print an example of one.
+/// List the kinds of tables, sources, handlers, stages, lookups and sinks, or print an example of one.
 #[derive(FromArgs, Debug)]
 #[argh(subcommand, name = "list", example = "shipper list", example = "shipper list --example dfn")]
 pub struct List {
@@ -31,7 +31,8 @@ pub fn kinds() -> Vec<Row> {
     let stages = stages::ALL.iter().map(|k| ("stages", k.name(), k.about(), k.fields()));
     let lookups = lookups::ALL.iter().map(|k| ("lookups", k.name(), k.about(), k.fields()));
     let sinks = sinks::ALL.iter().map(|k| ("sinks", k.name(), k.about(), k.fields()));
-    sources.chain(handlers).chain(stages).chain(lookups).chain(sinks).collect()
+    let tables = reference::ALL.iter().map(|k| ("tables", k.name(), k.about(), k.fields()));
+    sources.chain(handlers).chain(stages).chain(lookups).chain(sinks).chain(tables).collect()
 }
 
 /// Runs the command.
@@ -65,7 +66,7 @@ pub fn run(args: &List) -> anyhow::Result<ExitCode> {
 /// A commented TOML block: what must be set stands bare, the rest is a comment with its default.
 fn example(section: &str, kind: &str, about: &str, fields: &[Field]) -> String {
     let mut text = format!("# {about}\n[{section}.{kind}]\nkind = \"{kind}\"\n");
-    if section != "sources" {
+    if !["sources", "tables"].contains(&section) {
         text += "inputs = []                 # names of sources or outputs\n";
     }
     for field in fields {
@@ -98,6 +99,7 @@ pub(super) fn sample(field: &Field) -> String {
         (Type::Choice(words), _) => format!("{:?}", words.first().unwrap_or(&"")),
         (Type::Texts, _) => "[\"…\"]".into(),
         (Type::Map, _) => "{}".into(),
+        (Type::Table(kind), _) => format!("{kind:?}"),
         _ => "\"…\"".into(),
     }
 }

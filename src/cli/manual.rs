@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use super::list::{sample, written};
 use crate::{
-    handlers, lookups,
+    handlers, lookups, reference,
     register::{Field, Type},
     sinks, sources, stages,
     topology::globals::GLOBALS,
@@ -25,7 +25,8 @@ repeats, lookups ask others about a message and make messages of the answer, sin
 component has a name of the operator's choice, a `kind`, and, but for sources, `inputs`: a handler names
 sources; the others name outputs of handlers, stages and lookups, `"dfn"` for the first output of the handler
 named `dfn`, `"dfn.confirm"` for another one. Stages and lookups are optional, and stand in any order that does
-not go in a circle.
+not go in a circle. Tables are reference data beside this way: they are read at the start, named by those who use
+them, and taken anew as soon as their files change, without a reload.
 
 | type | is written |
 |---|---|
@@ -35,6 +36,7 @@ not go in a circle.
 | texts | `["a", "b"]`; one text is a list of one |
 | address | `"127.0.0.1:9600"` |
 | table | `{ "a.key" = "value", other = 5 }`, or `NAME."a.key" = "value"` line by line |
+| name of a table | `"misp"` for `[tables.misp]` |
 
 A secret never stands in the config: settings name the file, variable or systemd credential it is in.
 "#;
@@ -88,6 +90,13 @@ pub fn manual() -> String {
         let required = format!("`required` is {} by default.", kind.required());
         component(&mut page, "sinks", kind.name(), kind.about(), kind.fields(), &required);
     }
+
+    page += "\n## Tables\n\n\
+        A table that cannot be read is told in the log and by `/health` with what to do; one that was read before stays in\n\
+        use until then.\n";
+    for kind in reference::ALL {
+        component(&mut page, "tables", kind.name(), kind.about(), kind.fields(), "");
+    }
     page
 }
 
@@ -116,7 +125,7 @@ fn component(page: &mut String, section: &str, kind: &str, about: &str, fields: 
 /// The shortest block of a kind: what must be set, and the rest as comments with its default.
 fn block(section: &str, kind: &str, fields: &[Field]) -> String {
     let mut text = format!("[{section}.NAME]\nkind = \"{kind}\"\n");
-    if section != "sources" {
+    if !["sources", "tables"].contains(&section) {
         text += "inputs = [\"INPUT\"]\n";
     }
     for field in fields {
@@ -147,6 +156,7 @@ fn short(kind: Type) -> String {
         Type::Span => "span".into(),
         Type::Texts => "texts".into(),
         Type::Address => "address".into(),
+        Type::Table(kind) => format!("name of a table of kind `{kind}`"),
         Type::Text | Type::Path | Type::Bool | Type::Map => kind.to_string(),
     }
 }

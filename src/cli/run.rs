@@ -24,6 +24,7 @@ use crate::{
         pulse::Pulse,
         rows::Rows,
         run::{Agent, EdgeTask, Needs},
+        tables,
     },
 };
 
@@ -255,7 +256,7 @@ impl<'a> Process<'a> {
 
     /// Everything of a reload that can fail, before anything is stopped.
     fn prepare(&self, graph: &Graph) -> anyhow::Result<Next> {
-        let plan = self.args.plan()?;
+        let mut plan = self.args.plan()?;
         let (old, new) = (&graph.plan.globals, &plan.globals);
         anyhow::ensure!(new.state_dir == self.state, "state.dir cannot change while the agent runs; restart it");
         let input = graph.plan.sources.iter().find(|source| source.kind == "stdin");
@@ -265,8 +266,10 @@ impl<'a> Process<'a> {
             sink.spec.build(&sink.name)?;
         }
         for lookup in &plan.lookups {
-            lookup.spec.build(&lookup.name)?;
+            lookup.spec.build(&lookup.name, &plan.given())?;
         }
+        tables::fill_after(&mut plan, &graph.plan);
+        let new = &plan.globals;
         let letters = if new.dead_letter.path == self.letters.path {
             Letters { path: self.letters.path.clone(), lock: self.letters.lock.clone() }
         } else {

@@ -21,8 +21,9 @@ use crate::{
     position::{Origin, Position},
     register::{Errors, Node, Section},
     sources::{At, Chunk, ChunkKind},
+    tables::Shelf,
     topology::{
-        Host, Plan,
+        self, Host, Plan,
         handle::{Desk, Handled},
     },
 };
@@ -62,7 +63,7 @@ struct Seat {
 /// # Errors
 /// If the config is wrong or standard input or output fails.
 pub fn run(args: &Try) -> anyhow::Result<ExitCode> {
-    let seats = match seats(args)? {
+    let (seats, tables) = match seats(args)? {
         Ok(seats) => seats,
         Err(code) => return Ok(ExitCode::from(code)),
     };
@@ -77,11 +78,11 @@ pub fn run(args: &Try) -> anyhow::Result<ExitCode> {
                 slot += 1;
                 Some(slot - 1)
             });
-            (seat.spec.build(), routes.collect())
+            (seat.spec.build(&tables), routes.collect())
         })
         .collect();
     let mut desk = Desk::new(branches, DraftPool::new(1), true);
-    let mut explainers: Vec<_> = seats.iter().map(|seat| (seat.name.clone(), seat.spec.build())).collect();
+    let mut explainers: Vec<_> = seats.iter().map(|seat| (seat.name.clone(), seat.spec.build(&tables))).collect();
     let origin: Arc<str> = format!("stdin/{}", received / 1_000_000).into();
     let mut out = std::io::BufWriter::new(std::io::stdout().lock());
     let mut input = std::io::stdin().lock();
@@ -108,7 +109,8 @@ pub fn run(args: &Try) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn seats(args: &Try) -> anyhow::Result<Result<Vec<Seat>, u8>> {
+/// The handlers, and the tables that they may name.
+fn seats(args: &Try) -> anyhow::Result<Result<(Vec<Seat>, Shelf), u8>> {
     let outputs_of = |kind: &str| {
         handlers::ALL.iter().find(|k| k.name() == kind).map(|k| k.outputs().iter().map(|o| o.name).collect()).unwrap_or_default()
     };
@@ -124,7 +126,10 @@ fn seats(args: &Try) -> anyhow::Result<Result<Vec<Seat>, u8>> {
             eprintln!("shipper: config {} has no handler {:?}", path.display(), args.handler.as_deref().unwrap_or_default());
             return Ok(Err(CONFIG));
         }
-        return Ok(Ok(seats));
+        for trouble in topology::tables::fill(&plan) {
+            eprintln!("shipper: {trouble}");
+        }
+        return Ok(Ok((seats, plan.shelf)));
     }
     let name = args.handler.as_deref().unwrap_or("dfn");
     let Some(kind) = handlers::ALL.iter().find(|k| k.name() == name) else {
@@ -135,7 +140,7 @@ fn seats(args: &Try) -> anyhow::Result<Result<Vec<Seat>, u8>> {
     let (node, mut errors) = (Node::parse_scalar("{}"), Errors::default());
     let spec = kind.parse(&mut Section::open(name, &node, kind.fields(), &[], &mut errors));
     anyhow::ensure!(errors.is_empty(), "handler {name} needs settings; name a config with --config\n{errors}");
-    Ok(Ok(vec![Seat { name: name.to_owned(), spec: spec.into(), outputs: outputs_of(name) }]))
+    Ok(Ok((vec![Seat { name: name.to_owned(), spec: spec.into(), outputs: outputs_of(name) }], Shelf::default())))
 }
 
 fn answer(handled: Handled, line: u64, names: &[(String, String)]) -> Value {

@@ -10,6 +10,7 @@ use crate::{
     alert::{Alert, Node},
     batch::Outbox,
     register::{Field, Section, Type},
+    tables::Shelf,
 };
 
 /// The kind.
@@ -75,7 +76,7 @@ struct Settings {
 }
 
 impl Spec for Settings {
-    fn build(&self) -> Box<dyn Handler> {
+    fn build(&self, _tables: &Shelf) -> Box<dyn Handler> {
         Box::new(self.clone())
     }
 }
@@ -179,7 +180,7 @@ mod tests {
         let mut errors = Errors::default();
         let spec = Forward.parse(&mut Section::open("handlers.f", &node, FIELDS, &[], &mut errors));
         assert!(errors.is_empty(), "{errors}");
-        spec.build()
+        spec.build(&Shelf::default())
     }
 
     /// What becomes of a frame: its fate, the payloads, and the names of the headers.

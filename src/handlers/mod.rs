@@ -14,6 +14,7 @@ use crate::{
     clock::Nanos,
     position::Origin,
     register::{Field, Section},
+    tables::Shelf,
 };
 
 crate::register! { Kind:
@@ -32,6 +33,10 @@ pub trait Kind: Sync {
     fn fields(&self) -> &'static [Field];
     /// Its outputs, the primary one first.
     fn outputs(&self) -> &'static [Output];
+    /// True if its first output must be taken; false if another one may be all that is wanted.
+    fn needs_primary(&self) -> bool {
+        true
+    }
     /// Reads its settings; wrong ones are noted in the section.
     fn parse(&self, section: &mut Section<'_>) -> Box<dyn Spec>;
 }
@@ -39,7 +44,16 @@ pub trait Kind: Sync {
 /// What the config asks for, checked.
 pub trait Spec: Send + Sync + fmt::Debug {
     /// One running handler; called once per shard.
-    fn build(&self) -> Box<dyn Handler>;
+    ///
+    /// - `tables`: has every table that the settings name.
+    fn build(&self, tables: &Shelf) -> Box<dyn Handler>;
+    /// What an output wants of the settings and does not have: a setting, and what is wrong with it.
+    ///
+    /// - `output`: index in [`Kind::outputs`].
+    fn lacks(&self, output: usize) -> Option<(&'static str, String)> {
+        let _ = output;
+        None
+    }
 }
 
 /// One output of a handler.

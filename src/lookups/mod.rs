@@ -10,13 +10,14 @@
 //!
 //! Adding one is one file and one line in [`ALL`].
 
-use std::{fmt, rc::Rc, sync::Arc};
+use std::{fmt, path::Path, rc::Rc, sync::Arc};
 
 use crate::{
     clock::Nanos,
     io::{Executor, LocalFuture},
     metrics::Standing,
     register::{Field, Section},
+    tables::Shelf,
 };
 pub use crate::{
     parcel::{Acks, Child, Home, Inbox, Parcel},
@@ -46,6 +47,15 @@ pub trait Kind: Sync {
     fn parse(&self, section: &mut Section<'_>) -> Box<dyn Spec>;
 }
 
+/// What a lookup is built with, beside its settings.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// Has every table that the settings name.
+    pub tables: &'a Shelf,
+    /// The agent's state folder.
+    pub state_dir: &'a Path,
+}
+
 /// What the config asks for, checked.
 pub trait Spec: Send + Sync + fmt::Debug {
     /// The one running lookup. Opens nothing that can fail for a passing reason: that is `run`'s
@@ -53,7 +63,7 @@ pub trait Spec: Send + Sync + fmt::Debug {
     ///
     /// # Errors
     /// What can never work with these settings on this host.
-    fn build(&self, name: &str) -> Result<Box<dyn Lookup>, LookupError>;
+    fn build(&self, name: &str, given: &Given<'_>) -> Result<Box<dyn Lookup>, LookupError>;
     /// Looks at the files that the settings name: what `shipper check --offline` can say. One line
     /// per finding.
     ///

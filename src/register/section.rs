@@ -58,6 +58,8 @@ pub enum Type {
     Address,
     /// A table of free keys with text, number or boolean values.
     Map,
+    /// The name of a `[tables.NAME]` of that kind; the config is checked for it.
+    Table(&'static str),
 }
 
 impl Type {
@@ -84,6 +86,7 @@ impl fmt::Display for Type {
             Type::Texts => f.write_str("list of texts"),
             Type::Address => f.write_str("address and port, such as \"127.0.0.1:9600\""),
             Type::Map => f.write_str("table"),
+            Type::Table(kind) => write!(f, "name of a table of kind {kind}"),
         }
     }
 }

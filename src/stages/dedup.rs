@@ -28,6 +28,7 @@ use crate::{
     clock::{Nanos, nanos},
     limits::DEDUP_ENTRIES_MAX,
     register::{Field, Section, Type},
+    tables::Shelf,
 };
 
 /// The kind.
@@ -110,7 +111,7 @@ struct Settings {
 }
 
 impl Spec for Settings {
-    fn build(&self) -> Box<dyn Stage> {
+    fn build(&self, _tables: &Shelf) -> Box<dyn Stage> {
         Box::new(Running { by: self.by.clone(), parser: Parser::new(), memory: Memory::new(self.window, self.entries), text: Vec::new() })
     }
 }
@@ -271,7 +272,7 @@ mod tests {
         let (node, mut errors) = (Node::parse_toml(settings).unwrap(), Errors::default());
         let spec = Dedup.parse(&mut Section::open("stages.once", &node, FIELDS, &[], &mut errors));
         assert!(errors.is_empty(), "{errors}");
-        spec.build()
+        spec.build(&Shelf::default())
     }
 
     fn passes(stage: &mut dyn Stage, origin: &str, key: Option<&str>, payload: &str, mono: Nanos) -> bool {

@@ -21,6 +21,7 @@ use crate::{
     batch::Message,
     clock::Nanos,
     register::{Field, Section},
+    tables::Shelf,
 };
 
 crate::register! { Kind:
@@ -45,7 +46,9 @@ pub trait Kind: Sync {
 /// What the config asks for, checked.
 pub trait Spec: Send + Sync + fmt::Debug {
     /// One running stage, which remembers nothing; called once per source that feeds it.
-    fn build(&self) -> Box<dyn Stage>;
+    ///
+    /// - `tables`: has every table that the settings name.
+    fn build(&self, tables: &Shelf) -> Box<dyn Stage>;
 }
 
 /// The present, by both clocks.

@@ -31,6 +31,7 @@ use crate::{
     clock::{Nanos, nanos},
     limits::{SUPPRESS_BYTES, SUPPRESS_ENTRIES_MAX},
     register::{Field, Section, Type},
+    tables::Shelf,
 };
 
 /// The kind.
@@ -88,7 +89,7 @@ struct Settings {
 }
 
 impl Spec for Settings {
-    fn build(&self) -> Box<dyn Stage> {
+    fn build(&self, _tables: &Shelf) -> Box<dyn Stage> {
         let windows = Windows::new(self.window, self.entries, SUPPRESS_BYTES);
         Box::new(Running { members: self.members.clone(), parser: Parser::new(), windows, text: Vec::new() })
     }
@@ -349,7 +350,7 @@ mod tests {
         let (node, mut errors) = (Node::parse_toml(settings).unwrap(), Errors::default());
         let spec = Suppress.parse(&mut Section::open("stages.quiet", &node, FIELDS, &[], &mut errors));
         assert!(errors.is_empty(), "{errors}");
-        spec.build()
+        spec.build(&Shelf::default())
     }
 
     fn at(second: u64) -> Now {

@@ -50,6 +50,8 @@ pub struct Attribute {
     pub value: String,
     pub category: String,
     pub uuid: Option<Uuid>,
+    /// MISP's number of the attribute, in decimal.
+    pub id: String,
     /// MISP's number of the event, in decimal.
     pub event_id: String,
     pub event_uuid: Option<Uuid>,
@@ -96,6 +98,7 @@ impl Attribute {
             value: String::new(),
             category: String::new(),
             uuid: None,
+            id: String::new(),
             event_id: String::new(),
             event_uuid: None,
             event_info: String::new(),
@@ -119,6 +122,7 @@ const EVENT_INFO: u8 = 9;
 const TAG: u8 = 10;
 const TO_IDS: u8 = 11;
 const TIMESTAMP: u8 = 12;
+const ID: u8 = 13;
 
 fn put(out: &mut Vec<u8>, field: u8, bytes: &[u8]) {
     let mut length = bytes.len();
@@ -149,11 +153,12 @@ pub(super) fn encode(attribute: &Attribute, out: &mut Vec<u8>) {
         Indicator::Text(text) => put(out, TEXT, text.as_bytes()),
         Indicator::Sum(sum) => put(out, SUM, sum),
     }
-    let Attribute { misp_type, value, category, event_id, event_info, .. } = attribute;
+    let Attribute { misp_type, value, category, id, event_id, event_info, .. } = attribute;
     for (field, text, max) in [
         (TYPE, misp_type, TEXT_BYTES_MAX),
         (VALUE, value, 2 * VALUE_BYTES_MAX),
         (CATEGORY, category, TEXT_BYTES_MAX),
+        (ID, id, TEXT_BYTES_MAX),
         (EVENT_ID, event_id, TEXT_BYTES_MAX),
         (EVENT_INFO, event_info, TEXT_BYTES_MAX),
     ] {
@@ -213,6 +218,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<Attribute> {
             VALUE => read.value = text()?,
             CATEGORY => read.category = text()?,
             UUID => read.uuid = Some(uuid()?),
+            ID => read.id = text()?,
             EVENT_ID => read.event_id = text()?,
             EVENT_UUID => read.event_uuid = Some(uuid()?),
             EVENT_INFO => read.event_info = text()?,
@@ -239,6 +245,7 @@ pub(super) mod tests {
             misp_type: "ip-dst|port".into(),
             category: "Network activity".into(),
             uuid: Uuid::parse("5a8b2c1d-0000-4000-8000-00000000abcd"),
+            id: "9".into(),
             event_id: "42".into(),
             event_uuid: Uuid::parse("5a8b2c1d-0000-4000-8000-000000000042"),
             event_info: "Botnet, third wave".into(),

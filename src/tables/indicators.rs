@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv6Addr},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -14,6 +15,7 @@ use super::{
     key::Key,
     kinds::Kind,
     networks::{self, Networks},
+    value::{self, Expand},
 };
 
 /// What the tables say of a value.
@@ -30,7 +32,7 @@ pub enum Hit {
 /// Filter and changes together. Never says no for an indicator that was put in.
 #[derive(Clone, Debug)]
 pub struct Indicators {
-    filter: Filter,
+    filter: Arc<Filter>,
     /// Changed keys; true for one that is an indicator now.
     changed: BTreeMap<Key, bool>,
     /// Networks of both, without those that are gone.
@@ -39,14 +41,18 @@ pub struct Indicators {
 
 impl Indicators {
     /// Lays changes over a filter.
-    pub fn new(filter: Filter, changes: &Changes) -> Self {
-        let mut table = Self { filter, changed: BTreeMap::new(), networks: Networks::default() };
+    pub fn new(filter: impl Into<Arc<Filter>>, changes: &Changes) -> Self {
+        let mut table = Self { filter: filter.into(), changed: BTreeMap::new(), networks: Networks::default() };
         table.set_changes(changes);
         table
     }
 
-    /// Lays other changes over the same filter, in place of those before.
-    pub fn set_changes(&mut self, changes: &Changes) {
+    /// Other changes over the same filter, which both then share.
+    pub fn with_changes(&self, changes: &Changes) -> Self {
+        Self::new(self.filter.clone(), changes)
+    }
+
+    fn set_changes(&mut self, changes: &Changes) {
         let changed: BTreeMap<Key, bool> = changes.iter().map(|(key, now)| (key, !now.is_empty())).collect();
         let stay = self.filter.networks().iter().map(|(net, _)| net).filter(|net| changed.get(&key_of(*net)) != Some(&false));
         let come = changes.iter().flat_map(|(_, now)| now).filter(|attribute| attribute.kind == Kind::Ip);
@@ -56,6 +62,14 @@ impl Indicators {
         });
         self.networks = Networks::build(stay.chain(come).map(|net| (net, 0)));
         self.changed = changed;
+    }
+
+    /// True if something may be known of an indicator: of itself, the host of a URL, a name above, a
+    /// network around. Never false for what a lookup that asks by [`value::asks`] would find here.
+    ///
+    /// - `kind`: `ip`, `domain`, `url`, …
+    pub fn may_know(&self, kind: &str, value: &str) -> bool {
+        value::any_ask(kind, value, Expand::ALL, |value, _| self.probe(value.as_bytes()) != Hit::No)
     }
 
     /// Asks for one value in normal form; an address also for the networks around it.

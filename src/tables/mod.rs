@@ -11,6 +11,8 @@
 //! filter and changes together. A false yes costs one look-up, a false no is impossible: that is
 //! the promise every test here holds on to.
 //!
+//! [`Shelf`] has the tables of a running agent by name; each is swapped whole.
+//!
 //! `warninglists` says which values are known to be harmless, and which are only worth a note.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
@@ -22,16 +24,20 @@ pub mod changes;
 pub mod exports;
 pub mod filter;
 mod fuse;
+pub mod held;
 pub mod indicators;
 pub mod key;
 pub mod kinds;
 pub mod mirror;
 pub mod networks;
+pub mod value;
 pub mod warninglists;
 
 pub use attribute::{Attribute, Indicator, Uuid};
 pub use filter::{Filter, TableError};
+pub use held::{Held, Reader, Shelf};
 pub use indicators::{Hit, Indicators};
 pub use key::Key;
 pub use kinds::Kind;
 pub use mirror::{Mirror, MirrorError, ReadAt};
+pub use warninglists::Warninglists;

@@ -18,13 +18,15 @@ use super::globals::Globals;
 use crate::{
     handlers,
     limits::CONFIG_BYTES_MAX,
-    lookups,
+    lookups, reference,
     register::{Errors, Field, Node, Place, Section, SettingsError, Type, Value, section::nearest},
     sinks, sources, stages,
 };
 
 /// Keys that every source has.
 pub static SOURCE_FIELDS: &[Field] = &[Field::required("kind", Type::Text, "Which kind of source; `shipper list` shows them.")];
+/// Keys that every table has.
+pub static TABLE_FIELDS: &[Field] = &[Field::required("kind", Type::Text, "Which kind of table; `shipper list` shows them.")];
 /// Keys that every handler has.
 pub static HANDLER_FIELDS: &[Field] = &[
     Field::required("kind", Type::Text, "Which kind of handler; `shipper list` shows them."),
@@ -56,6 +58,7 @@ pub static SINK_FIELDS: &[Field] = &[
 #[derive(Debug)]
 pub struct Config {
     pub globals: Globals,
+    pub tables: Vec<TableEntry>,
     pub sources: Vec<SourceEntry>,
     pub handlers: Vec<HandlerEntry>,
     pub stages: Vec<StageEntry>,
@@ -63,6 +66,17 @@ pub struct Config {
     pub sinks: Vec<SinkEntry>,
     /// Every setting that is wrong.
     pub errors: Errors,
+}
+
+/// One `[tables.NAME]`; `spec` is `None` if its kind is unknown.
+#[derive(Debug)]
+pub struct TableEntry {
+    pub name: String,
+    pub place: Place,
+    pub kind: &'static str,
+    /// True if a component names it.
+    pub is_used: bool,
+    pub spec: Option<Box<dyn reference::Spec>>,
 }
 
 /// One `[sources.NAME]`; `spec` is `None` if its kind is unknown.
@@ -82,6 +96,8 @@ pub struct HandlerEntry {
     pub kind: &'static str,
     pub inputs: Inputs,
     pub outputs: &'static [handlers::Output],
+    /// True if its first output must be taken.
+    pub needs_primary: bool,
     pub spec: Option<Box<dyn handlers::Spec>>,
 }
 
@@ -194,16 +210,19 @@ impl Config {
         flags: &[Flag],
         host: &Host,
     ) -> Result<Self, ConfigError> {
-        let tree = match path {
-            None => Node::empty(),
-            Some(path) => {
-                let text = read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
-                let yaml = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yaml") || e.eq_ignore_ascii_case("yml"));
-                let tree = if yaml { Node::parse_yaml(&text) } else { Node::parse_toml(&text) };
-                tree.map_err(|errors| ConfigError::Invalid { path: Some(path.to_owned()), errors })?
-            }
-        };
+        let tree = path.map_or_else(|| Ok(Node::empty()), Self::tree)?;
         Ok(Self::read(tree, env, flags, host))
+    }
+
+    /// The tree of a file, TOML or YAML, with nothing laid over it.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn tree(path: &Path) -> Result<Node, ConfigError> {
+        let text = read(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let yaml = path.extension().is_some_and(|e| e.eq_ignore_ascii_case("yaml") || e.eq_ignore_ascii_case("yml"));
+        let tree = if yaml { Node::parse_yaml(&text) } else { Node::parse_toml(&text) };
+        tree.map_err(|errors| ConfigError::Invalid { path: Some(path.to_owned()), errors })
     }
 
     /// Reads the settings of a tree, with the environment and the flags laid over it. No I/O.
@@ -218,12 +237,14 @@ impl Config {
             errors.add(&tree.place, "config", "is no table; write settings as `key: value`");
         }
         let globals = Globals::read(&tree, &host.name, &mut errors);
+        let mut tables = entries(&tree, "tables", &mut errors, table);
+        check_tables(&tree, &mut tables, &mut errors);
         let sources = entries(&tree, "sources", &mut errors, source);
         let handlers = entries(&tree, "handlers", &mut errors, handler);
         let stages = entries(&tree, "stages", &mut errors, stage);
         let lookups = entries(&tree, "lookups", &mut errors, lookup);
         let sinks = entries(&tree, "sinks", &mut errors, sink);
-        Self { globals, sources, handlers, stages, lookups, sinks, errors }
+        Self { globals, tables, sources, handlers, stages, lookups, sinks, errors }
     }
 }
 
@@ -287,6 +308,67 @@ fn entries<T>(tree: &Node, section: &str, errors: &mut Errors, open: impl Fn(&st
     found
 }
 
+fn table(name: &str, path: &str, node: &Node, errors: &mut Errors) -> TableEntry {
+    let found = kind(path, node, "table", reference::ALL.iter().map(|k| (k.name(), *k)), errors);
+    let spec = found.map(|kind| kind.parse(&mut Section::open(path, node, kind.fields(), &["kind"], errors)));
+    TableEntry { name: name.to_owned(), place: node.place.clone(), kind: found.map_or("", |k| k.name()), is_used: false, spec }
+}
+
+/// The settings of a kind of component.
+type FieldsOf = fn(&str) -> Option<&'static [Field]>;
+
+/// Sections whose components may name tables.
+static NAME_TABLES: [(&str, FieldsOf); 4] = [
+    ("handlers", |kind| handlers::ALL.iter().find(|k| k.name() == kind).map(|k| k.fields())),
+    ("stages", |kind| stages::ALL.iter().find(|k| k.name() == kind).map(|k| k.fields())),
+    ("lookups", |kind| lookups::ALL.iter().find(|k| k.name() == kind).map(|k| k.fields())),
+    ("sinks", |kind| sinks::ALL.iter().find(|k| k.name() == kind).map(|k| k.fields())),
+];
+
+/// Checks every setting that names a table, and notes which tables are named.
+fn check_tables(tree: &Node, tables: &mut [TableEntry], errors: &mut Errors) {
+    let mut used = vec![false; tables.len()];
+    for (section, fields_of) in NAME_TABLES {
+        for (key, node) in tree.get(section).into_iter().flat_map(Node::entries) {
+            let kind = node.get("kind").and_then(|kind| kind.value.as_text());
+            let fields = kind.and_then(|kind| fields_of(&kind)).unwrap_or_default();
+            for field in fields {
+                let Type::Table(wanted) = field.kind else { continue };
+                let Some(setting) = field.name.split('.').try_fold(node, |node, name| node.get(name)) else { continue };
+                // What is no text is told where the setting is read.
+                let Some(name) = setting.value.as_text() else { continue };
+                let path = || format!("{section}.{}.{}", key.name, field.name);
+                match tables.iter().position(|table| table.name == *name) {
+                    Some(at) => {
+                        if let Some(used) = used.get_mut(at) {
+                            *used = true;
+                        }
+                        let found = tables.get(at).map_or("", |table| table.kind);
+                        if found != wanted && !found.is_empty() {
+                            errors.add(
+                                &setting.place,
+                                path(),
+                                format!("table {name:?} is of kind {found}, and one of kind {wanted} is wanted"),
+                            );
+                        }
+                    }
+                    None => {
+                        let of_kind: Vec<&str> = tables.iter().filter(|t| t.kind == wanted).map(|t| t.name.as_str()).collect();
+                        let mut what = super::wires::unknown("table", &name, &of_kind);
+                        if of_kind.is_empty() {
+                            what = format!("no table {name:?}; write [tables.{name}] with kind = \"{wanted}\"");
+                        }
+                        errors.add(&setting.place, path(), what);
+                        // What was meant counts as used: one slip of the hand is one error.
+                        used.iter_mut().zip(&*tables).filter(|(_, table)| table.kind == wanted).for_each(|(used, _)| *used = true);
+                    }
+                }
+            }
+        }
+    }
+    tables.iter_mut().zip(used).for_each(|(table, used)| table.is_used = used);
+}
+
 fn source(name: &str, path: &str, node: &Node, errors: &mut Errors) -> SourceEntry {
     let found = kind(path, node, "source", sources::ALL.iter().map(|k| (k.name(), *k)), errors);
     let spec = found.map(|kind| kind.parse(&mut Section::open(path, node, kind.fields(), &["kind"], errors)));
@@ -303,6 +385,7 @@ fn handler(name: &str, path: &str, node: &Node, errors: &mut Errors) -> HandlerE
         kind: found.map_or("", |k| k.name()),
         inputs,
         outputs: found.map_or(&[], |k| k.outputs()),
+        needs_primary: found.is_none_or(|k| k.needs_primary()),
         spec,
     }
 }

@@ -132,7 +132,7 @@ impl Globals {
     ///
     /// - `host`: the instance's name where none is set.
     pub fn read(tree: &Node, host: &str, errors: &mut Errors) -> Self {
-        let mut section = Section::open("", tree, GLOBALS, &["sources", "handlers", "stages", "lookups", "sinks"], errors);
+        let mut section = Section::open("", tree, GLOBALS, &["tables", "sources", "handlers", "stages", "lookups", "sinks"], errors);
         let state_dir = section.path("state.dir");
         let instance = section.opt_text("instance").unwrap_or_else(|| host.to_owned());
         if instance.is_empty() || instance.contains('/') {

@@ -266,7 +266,7 @@ mod tests {
         let kind = ALL.iter().find(|k| k.name() == "forward").unwrap();
         let (node, mut errors) = (Node::parse_scalar("{}"), Errors::default());
         let spec = kind.parse(&mut Section::open("all", &node, kind.fields(), &[], &mut errors));
-        Desk::new(vec![(spec.build(), vec![Some(0)])], DraftPool::new(1), true)
+        Desk::new(vec![(spec.build(&crate::tables::Shelf::default()), vec![Some(0)])], DraftPool::new(1), true)
     }
 
     #[test]

@@ -22,11 +22,12 @@ pub mod rows;
 pub mod run;
 pub mod staged;
 mod stream;
+pub mod tables;
 mod wires;
 
 pub use config::{Config, ConfigError, Flag, Host};
 pub use globals::{DeadLetterSettings, Engine, Globals, Listen, LogFormat, LogSettings, OnFull};
-pub use plan::{HandlerPlan, LookupPlan, OutputPlan, Plan, SinkPlan, SourcePlan, StagePlan};
+pub use plan::{HandlerPlan, LookupPlan, OutputPlan, Plan, SinkPlan, SourcePlan, StagePlan, TablePlan};
 
 #[cfg(test)]
 mod tests;

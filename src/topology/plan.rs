@@ -15,15 +15,19 @@ use super::{
 use crate::{
     handlers,
     limits::{BRANCHES_MAX, OUTPUTS_MAX, SINKS_MAX},
-    lookups,
+    lookups, reference,
     register::{Errors, Place, section::nearest},
     sinks, sources, stages,
+    tables::Shelf,
 };
 
 /// The checked graph.
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub globals: Globals,
+    pub tables: Vec<TablePlan>,
+    /// The places of the tables, empty until somebody fills them.
+    pub shelf: Shelf,
     pub sources: Vec<SourcePlan>,
     /// Their branch number is their index.
     pub handlers: Vec<HandlerPlan>,
@@ -35,6 +39,14 @@ pub struct Plan {
     pub sinks: Vec<SinkPlan>,
     /// Wired outputs; their slot is their index.
     pub outputs: Vec<OutputPlan>,
+}
+
+/// One table.
+#[derive(Clone, Debug)]
+pub struct TablePlan {
+    pub name: String,
+    pub kind: &'static str,
+    pub spec: Arc<dyn reference::Spec>,
 }
 
 /// One source and its home.
@@ -146,7 +158,7 @@ impl Plan {
     /// # Errors
     /// Everything that is wrong, the config's own errors included, in the order of the file.
     pub fn build(config: Config) -> Result<Self, Errors> {
-        let Config { globals, sources, handlers, stages, lookups, sinks, mut errors } = config;
+        let Config { globals, tables, sources, handlers, stages, lookups, sinks, mut errors } = config;
         let takers = sinks.len() + lookups.len();
         check_counts(
             &[("sources", sources.len(), usize::MAX), ("handlers", handlers.len(), BRANCHES_MAX), ("sinks", sinks.len(), SINKS_MAX)],
@@ -167,6 +179,11 @@ impl Plan {
         }
 
         let graph = Wires::of((&handlers, &stages, &lookups, &sinks), &source_names, &mut errors);
+        for table in tables.iter().filter(|table| !table.is_used && table.spec.is_some()) {
+            let what = format!("nothing names it; name it in a setting such as indicators = \"{}\", or remove it", table.name);
+            errors.add(&table.place, format!("tables.{}", table.name), what);
+        }
+        check_lacks(&graph, &handlers, &mut errors);
         let (outputs, routes) = outputs_of(&graph, &handlers, &lookups, &sinks, &mut errors);
         if outputs.len() > OUTPUTS_MAX {
             let wired = outputs.len();
@@ -209,10 +226,16 @@ impl Plan {
             Some(SinkPlan { slot: u8::try_from(n).ok()?, name, kind, spec: spec?.into(), thread, required, outputs: mask(at_sinks + n) })
         });
         let sinks = sinks.collect();
+        let tables = tables.into_iter().filter_map(|t| Some(TablePlan { name: t.name, kind: t.kind, spec: t.spec?.into() }));
+        let tables: Vec<_> = tables.collect();
+        let mut shelf = Shelf::default();
+        tables.iter().for_each(|table| table.spec.place(&table.name, &mut shelf));
         let cores = globals.cores.max(1);
         let sources = sources.into_iter().enumerate();
         let handlers = handlers.into_iter().zip(reads).zip(routes).enumerate();
         Ok(Self {
+            tables,
+            shelf,
             sources: sources
                 .filter_map(|(n, s)| Some(SourcePlan { name: s.name, kind: s.kind, spec: s.spec?.into(), home: n % cores }))
                 .collect(),
@@ -227,6 +250,11 @@ impl Plan {
             outputs,
             globals,
         })
+    }
+
+    /// What lookups are built with.
+    pub fn given(&self) -> lookups::Given<'_> {
+        lookups::Given { tables: &self.shelf, state_dir: &self.globals.state_dir }
     }
 
     /// True for a source that the agent runs for: it ends when all of these have ended.
@@ -292,7 +320,9 @@ fn outputs_of(
             let takers: Vec<usize> = graph.wires.iter().filter(|w| (w.producer, w.output) == (producer, index)).map(|w| w.taker).collect();
             if takers.is_empty() {
                 // Without any sink the error about that says it all.
-                if name == from.name && !sinks.is_empty() {
+                let is_optional = handlers.get(producer).is_some_and(|handler| !handler.needs_primary);
+                let is_replaced = is_optional && graph.wires.iter().any(|w| w.producer == producer);
+                if name == from.name && !sinks.is_empty() && !is_replaced {
                     let what = format!("nothing takes its output \"{name}\"; add \"{name}\" to the inputs of a sink");
                     errors.add(from.place, format!("{}.{name}", from.section), what);
                 }
@@ -353,6 +383,20 @@ fn outputs_of(
         }
     }
     (outputs, routes)
+}
+
+/// Outputs that are taken and that their handler's settings cannot give.
+fn check_lacks(graph: &Wires<'_>, handlers: &[HandlerEntry], errors: &mut Errors) {
+    for (producer, handler) in handlers.iter().enumerate() {
+        let Some(spec) = &handler.spec else { continue };
+        for output in 0..handler.outputs.len() {
+            if graph.wires.iter().any(|w| (w.producer, w.output) == (producer, output))
+                && let Some((setting, what)) = spec.lacks(output)
+            {
+                errors.add(&handler.place, format!("handlers.{}.{setting}", handler.name), what);
+            }
+        }
+    }
 }
 
 /// The output slots that a taker takes.

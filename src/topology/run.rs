@@ -23,6 +23,7 @@ use super::{
     pulse::Pulse,
     rows::Rows,
     staged::{StageEnd, Stages, snapshot_name},
+    tables::Keeper,
 };
 use crate::{
     batch::DraftPool,
@@ -126,6 +127,10 @@ impl Agent {
     /// As [`start`](Self::start).
     pub fn start_watched(needs: Needs, edge_tasks: Vec<EdgeTask>, pulse: Option<Pulse>) -> Result<Self, RunError> {
         let Needs { plan, engine, cores, watcher, clock, board, metrics, store, rows, waiter } = needs;
+        let mut edge_tasks = edge_tasks;
+        if let Some(keeper) = Keeper::start(&plan, &board) {
+            edge_tasks.push(Box::new(move |io| Box::pin(keeper.keep(io))));
+        }
         let wiring = Wiring { plan, board, metrics, store, rows, waiter };
         Self::start_on(Threads { engine, cores, watcher, clock, pulse }, wiring, edge_tasks)
     }
@@ -154,8 +159,9 @@ impl<H: Host> Agent<H> {
             shared.push((lookup.slot, inbox.clone()));
             inboxes.push(inbox.clone());
             let standing = board.enter(format!("lookups.{}", lookup.name));
-            let (spec, name) = (lookup.spec.clone(), lookup.name.clone());
-            edge_lookups.push((Box::new(move || spec.build(&name)), inbox, Emit::new(lookup.routes.clone()), standing));
+            let (spec, name, plan) = (lookup.spec.clone(), lookup.name.clone(), plan.clone());
+            let build: BuildLookup = Box::new(move || spec.build(&name, &plan.given()));
+            edge_lookups.push((build, inbox, Emit::new(lookup.routes.clone()), standing));
         }
         for sink in plan.sinks.iter().filter(|s| s.thread != Thread::Shard) {
             let inbox = Mailbox::new(room_of(sink.required, plan.sources.len()));
@@ -358,7 +364,7 @@ fn stages_of(plan: &Plan, source: usize, metrics: &Metrics, rows: &Rows, clock: 
     let now = Now { mono: clock.mono(), wall: clock.now() };
     let mut ends = Vec::new();
     for stage in plan.stages_of(source) {
-        let mut running = stage.spec.build();
+        let mut running = stage.spec.build(&plan.shelf);
         let saved_as = snapshot_name(&stage.name, name);
         match rows.snapshot(&saved_as) {
             Some(snapshot) if snapshot.kind == stage.kind => {
@@ -551,7 +557,7 @@ impl Shard {
 
 /// The handlers of one source, for one shard.
 fn desk(plan: &Plan, source: usize) -> Desk {
-    let handlers = plan.branches_of(source).map(|handler| (handler.spec.build(), handler.routes.clone())).collect();
+    let handlers = plan.branches_of(source).map(|handler| (handler.spec.build(&plan.shelf), handler.routes.clone())).collect();
     Desk::new(handlers, DraftPool::new(limits::CREDIT_BATCHES), true)
 }
 

@@ -219,6 +219,36 @@ fn more_sinks_than_a_mask_has_bits_are_refused() {
 }
 
 #[test]
+fn tables_are_named_by_who_uses_them() {
+    let graph = |tables: &str, handler: &str, input: &str| {
+        format!(
+            "[sources.in]\nkind = 'stdin'\n{tables}[handlers.ioc]\nkind = 'ioc'\ninputs = ['in']\n{handler}[sinks.out]\nkind = 'stdout'\ninputs = ['{input}']\n"
+        )
+    };
+    let known = "[tables.known]\nkind = 'indicators'\n";
+    let plan = plan(&graph(known, "indicators = 'known'\n", "ioc.known"));
+    assert_eq!((plan.tables[0].kind, plan.shelf.is_filled("known")), ("indicators", false));
+    assert_eq!(plan.handlers[0].routes, [None, Some(0)], "the first output need not be taken");
+    let lists = "[tables.lists]\nkind = 'warninglists'\n";
+    for (tables, handler, input, expected) in [
+        (known, "", "ioc", "tables.known: nothing names it"),
+        ("", "", "ioc.known", "handlers.ioc.indicators: must be set, since output known is taken"),
+        ("", "indicators = 'known'\n", "ioc.known", "no table \"known\"; write [tables.known] with kind = \"indicators\""),
+        (known, "indicators = 'knwon'\n", "ioc.known", "no table \"knwon\"; known: known; did you mean \"known\"?"),
+        (lists, "indicators = 'lists'\n", "ioc.known", "table \"lists\" is of kind warninglists, and one of kind indicators is wanted"),
+        (
+            "[tables.x]\nkind = 'indicator'\n",
+            "indicators = 'x'\n",
+            "ioc.known",
+            "no table \"indicator\"; known: indicators, warninglists; did you mean",
+        ),
+    ] {
+        let errors = Plan::build(config(&graph(tables, handler, input), &[], &[], None)).unwrap_err();
+        assert!(errors.0.len() == 1 && errors.to_string().contains(expected), "{expected}: {errors}");
+    }
+}
+
+#[test]
 fn a_file_that_is_not_there_is_an_error_of_its_own() {
     let path = std::path::Path::new("/nowhere/shipper.toml");
     let error = Config::load(Some(path), std::iter::empty(), &[], &Host::this()).unwrap_err();

@@ -115,7 +115,7 @@ fn an_export_is_imported_shown_and_asked() {
         lookup("203.0.113.9").0["found"][0],
         json!({
             "asked": "203.0.113.9", "via": "value", "indicator": "203.0.113.9", "value": "203.0.113.9|443", "kind": "ip", "type": "ip-dst|port",
-            "category": "Network activity", "uuid": "5a8b2c1d-0000-4000-8000-000000000001", "event_id": "42", "event_uuid": null, "event_info": null,
+            "category": "Network activity", "uuid": "5a8b2c1d-0000-4000-8000-000000000001", "id": null, "event_id": "42", "event_uuid": null, "event_info": null,
             "tags": ["tlp:green"], "to_ids": true, "timestamp": 1_773_446_400,
         })
     );
@@ -194,9 +194,13 @@ fn what_cannot_be_told_is_asked_and_nothing_is_touched() {
 
 #[test]
 fn help_shows_how() {
-    for command in
-        [&["intel", "--help"][..], &["intel", "import", "--help"], &["intel", "status", "--help"], &["intel", "lookup", "--help"]]
-    {
+    for command in [
+        &["intel", "--help"][..],
+        &["intel", "import", "--help"],
+        &["intel", "status", "--help"],
+        &["intel", "lookup", "--help"],
+        &["intel", "sync", "--help"],
+    ] {
         let (text, _) = said(command, 0);
         assert!(text.matches("shipper intel").count() >= 2, "{text}");
     }

@@ -22,6 +22,7 @@ mod own;
 mod pages;
 mod sim;
 mod stages;
+mod tables;
 mod tidy;
 mod vectors_dfn;
 mod vectors_dfn_config;

@@ -7,6 +7,7 @@ use shipper::{
         self,
         answer::Outcome,
         core::Verdict,
+        query::Pass,
         session::{Session, Sync, Version},
     },
     metrics::State,
@@ -249,20 +250,20 @@ fn a_synchronisation_brings_every_row_and_then_only_what_changed() {
     on_edge(async move |_, _| {
         let session = Rc::new(Session::new(settings.http, settings.key_file, settings.filters, settings.limits.page_rows));
         assert_eq!(session.version().await, Ok(Version { version: "2.5.1".into(), may_sight: false }));
-        let all = async |since| {
-            let (mut sync, mut rows) = (Sync::new(session.clone(), since), Vec::new());
+        let all = async |pass| {
+            let (mut sync, mut rows) = (Sync::of(session.clone(), pass), Vec::new());
             while let Some(page) = sync.next().await.unwrap() {
                 rows.extend(page);
             }
             rows
         };
-        assert_eq!(all(None).await.len(), 828, "one is deleted");
-        let changed: Vec<_> = all(Some(1_700_000_100)).await.into_iter().map(|row| (row.value.to_string(), row.deleted)).collect();
+        assert_eq!(all(Pass::All).await.len(), 828, "one is deleted");
+        let changed: Vec<_> = all(Pass::Changed(1_700_000_100)).await.into_iter().map(|row| (row.value.to_string(), row.deleted)).collect();
         assert_eq!(changed, [("n5.evil.example".to_owned(), false), ("n6.evil.example".to_owned(), true)]);
         misp.set_key("another");
         let why = session.version().await.unwrap_err();
         assert!(why.contains("403") && why.contains("key_file"), "{why}");
-        assert!(matches!(Sync::new(session.clone(), None).next().await, Err(Outcome::Denied(_))));
+        assert!(matches!(Sync::of(session.clone(), Pass::All).next().await, Err(Outcome::Denied(_))));
     });
 }
 

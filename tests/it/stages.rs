@@ -235,7 +235,7 @@ fn an_open_window_outlives_a_restart() {
 struct Asker;
 
 impl lookups::Spec for Asker {
-    fn build(&self, _: &str) -> Result<Box<dyn Lookup>, LookupError> {
+    fn build(&self, _: &str, _: &shipper::lookups::Given<'_>) -> Result<Box<dyn Lookup>, LookupError> {
         Ok(Box::new(Self))
     }
 }

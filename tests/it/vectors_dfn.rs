@@ -48,7 +48,7 @@ fn handler(own_network: Option<&str>) -> Box<dyn Handler> {
     let mut errors = Errors::default();
     let spec = kind.parse(&mut Section::open("handlers.dfn", &node, kind.fields(), &[], &mut errors));
     assert!(errors.is_empty(), "{errors}");
-    spec.build()
+    spec.build(&shipper::tables::Shelf::default())
 }
 
 /// One line, as a shard takes it: looked at, parsed, taken apart where it is broken, handled.

@@ -27,7 +27,7 @@ fn handler() -> Box<dyn Handler> {
     let mut errors = Errors::default();
     let spec = kind.parse(&mut Section::open("handlers.ioc", &Node::parse_scalar("{}"), kind.fields(), &[], &mut errors));
     assert!(errors.is_empty(), "{errors}");
-    spec.build()
+    spec.build(&shipper::tables::Shelf::default())
 }
 
 /// Payload of the one message for an alert; `None` where there is none.

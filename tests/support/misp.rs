@@ -38,10 +38,17 @@ pub struct Row {
     pub value: String,
     pub timestamp: u64,
     pub deleted: bool,
+    pub to_ids: bool,
+    /// Of its event, and when that changed and was published last.
+    pub published: bool,
+    pub event_timestamp: u64,
+    pub publish_timestamp: u64,
 }
 
 pub fn row(kind: &'static str, value: impl Into<String>) -> Row {
-    Row { kind, value: value.into(), timestamp: 1_700_000_000, deleted: false }
+    let timestamp = 1_700_000_000;
+    let (event_timestamp, publish_timestamp) = (timestamp, timestamp);
+    Row { kind, value: value.into(), timestamp, deleted: false, to_ids: true, published: true, event_timestamp, publish_timestamp }
 }
 
 /// What goes wrong with one request.
@@ -255,17 +262,25 @@ fn search(to: &mut &TcpStream, shared: &Shared, world: &World, body: Value) -> b
     let asked: Option<Vec<String>> =
         body["value"]["OR"].as_array().map(|list| list.iter().map(|v| v.as_str().unwrap_or_default().to_owned()).collect());
     let is_for_networks = body["value"] == "%/%";
-    let since: Option<u64> = body["attribute_timestamp"].as_str().and_then(|text| text.parse().ok());
+    let time = |name: &str| -> Option<u64> { body[name].as_str().and_then(|text| text.parse().ok()) };
+    let flag = |name: &str| body[name].as_u64();
     if asked.as_ref().is_some_and(|asked| asked.iter().any(|value| world.refused.contains(value))) {
         return error(to, 400, "Invalid value");
     }
     assert!(asked.iter().flatten().all(|value| !value.starts_with('%') && !value.ends_with('%')), "a pattern was sent: {asked:?}");
     let asked: Option<BTreeSet<String>> = asked.map(|asked| asked.iter().map(|value| fold(value)).collect());
-    let is_found = |row: &Row| match (&asked, since) {
-        (Some(asked), _) => !row.deleted && row.value.split('|').any(|part| asked.contains(&fold(part))),
-        (None, _) if is_for_networks => !row.deleted && row.value.contains('/') && row.kind.starts_with("ip-"),
-        (None, Some(since)) => row.timestamp >= since,
-        (None, None) => !row.deleted,
+    let passes = |row: &Row| {
+        (body["deleted"].is_array() || !row.deleted)
+            && flag("to_ids").is_none_or(|wanted| row.to_ids == (wanted == 1))
+            && flag("published").is_none_or(|wanted| row.published == (wanted == 1))
+            && time("attribute_timestamp").is_none_or(|since| row.timestamp >= since)
+            && time("event_timestamp").is_none_or(|since| row.event_timestamp >= since)
+            && time("publish_timestamp").is_none_or(|since| row.publish_timestamp >= since)
+    };
+    let is_found = |row: &Row| match &asked {
+        Some(asked) => passes(row) && row.value.split('|').any(|part| asked.contains(&fold(part))),
+        None if is_for_networks => passes(row) && row.value.contains('/') && row.kind.starts_with("ip-"),
+        None => passes(row),
     };
     let limit = body["limit"].as_u64().unwrap_or(u64::MAX);
     let skip = (body["page"].as_u64().unwrap_or(1) - 1).saturating_mul(limit);
@@ -279,9 +294,9 @@ fn search(to: &mut &TcpStream, shared: &Shared, world: &World, body: Value) -> b
 fn written(id: usize, row: &Row) -> Value {
     json!({
         "id": id.to_string(), "event_id": (id / 10).to_string(), "object_id": "0", "object_relation": null, "category": "Network activity",
-        "type": row.kind, "to_ids": true, "uuid": format!("5f0c0000-0000-4000-8000-{id:012}"), "timestamp": row.timestamp.to_string(),
+        "type": row.kind, "to_ids": row.to_ids, "uuid": format!("5f0c0000-0000-4000-8000-{id:012}"), "timestamp": row.timestamp.to_string(),
         "distribution": "5", "comment": "", "deleted": row.deleted, "value": row.value,
-        "Event": { "id": (id / 10).to_string(), "info": "Emotet, again", "org_id": "1" }, "Tag": [{ "id": "1", "name": "tlp:green" }],
+        "Event": { "id": (id / 10).to_string(), "info": "Emotet, again", "org_id": "1", "uuid": format!("5f0e0000-0000-4000-8000-{:012}", id / 10) }, "Tag": [{ "id": "1", "name": "tlp:green" }],
     })
 }
 

@@ -84,7 +84,7 @@ fn build(name: &str) -> anyhow::Result<Box<dyn Handler>> {
     if !errors.is_empty() {
         return Err(Usage(format!("handler {name:?} has no defaults to run with: {errors}")).into());
     }
-    Ok(spec.build())
+    Ok(spec.build(&shipper::tables::Shelf::default()))
 }
 
 fn synthetic(mix: Mix, bytes: u64) -> Vec<u8> {

@@ -6,12 +6,11 @@ use std::{
     cell::Cell,
     collections::BTreeMap,
     fmt::Write as _,
-    io::{self, BufReader, IsTerminal, Write},
+    io::{self, BufReader},
     path::PathBuf,
     process::ExitCode,
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
 };
 
 use anyhow::Context;
@@ -20,12 +19,14 @@ use serde_json::json;
 
 use super::{
     files::{Counted, Found, Said, open},
-    normal_form, state_dir,
+    progress::Progress,
+    state_dir,
 };
 use crate::{
     cli::{USAGE, plain, state::own_as_folder, tell},
     clock::{Clock, SystemClock},
     io::disk::RealDisk,
+    lookups::misp::local::normal_form,
     store::intel::{self, IntelError, Status},
     tables::exports::{self, Exported, Read, Reason},
 };
@@ -38,7 +39,7 @@ use crate::{
     example = "shipper intel import misp-export.csv",
     example = "shipper intel import --add feeds/circl/ blocklist.txt",
     example = "shipper intel import --format cache misp-cache.txt",
-    note = "Takes CSV, text, hashes, JSON and cache exports, and the folder of a MISP feed (manifest.json with its events, or with hashes.csv). The format is told by the content; where it cannot be, the command says what to add. Attributes that are not for detection (to_ids 0) and types that no alert is searched for are left out and counted. What counted before does so until the last step; the agent goes on with it until it is reloaded."
+    note = "Takes CSV, text, hashes, JSON and cache exports, and the folder of a MISP feed (manifest.json with its events, or with hashes.csv). The format is told by the content; where it cannot be, the command says what to add. Attributes that are not for detection (to_ids 0) and types that no alert is searched for are left out and counted. What counted before does so until the last step; a running agent takes the new tables a second later, without a reload."
 )]
 pub struct Import {
     /// exported files, or folders of feeds
@@ -84,49 +85,6 @@ impl Skipped {
             self.examples.push(format!("{}:{at}: {reason}", file.path.display()));
         }
         *self.by_reason.entry(reason).or_default() += 1;
-    }
-}
-
-/// How far it is, on standard error.
-struct Progress {
-    begun: Instant,
-    told: Instant,
-    is_terminal: bool,
-    bytes_all: u64,
-    calls: u64,
-    /// Looks at the clock once in so many calls.
-    calls_each: u64,
-}
-
-impl Progress {
-    fn new(bytes_all: u64) -> Self {
-        let now = Instant::now();
-        Self { begun: now, told: now, is_terminal: io::stderr().is_terminal(), bytes_all, calls: 0, calls_each: 4096 }
-    }
-
-    /// Tells at most twice a second, to a file at most every ten seconds.
-    fn tell(&mut self, what: &str, bytes: u64, taken: u64) {
-        let every = if self.is_terminal { Duration::from_millis(500) } else { Duration::from_secs(10) };
-        // A look at the clock for each attribute would cost more than reading it.
-        self.calls = self.calls.wrapping_add(1);
-        if !self.calls.is_multiple_of(self.calls_each) || self.told.elapsed() < every {
-            return;
-        }
-        self.told = Instant::now();
-        let percent = bytes.saturating_mul(100).checked_div(self.bytes_all).unwrap_or(100).min(100);
-        let line = format!("{what} {percent} %, {taken} taken, {} s", self.begun.elapsed().as_secs());
-        if self.is_terminal {
-            eprint!("\r{line}\u{1b}[K");
-            let _ = io::stderr().flush();
-        } else {
-            eprintln!("{line}");
-        }
-    }
-
-    fn end(&self) {
-        if self.is_terminal {
-            eprint!("\r\u{1b}[K");
-        }
     }
 }
 

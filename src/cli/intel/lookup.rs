@@ -5,9 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 use argh::FromArgs;
 use serde_json::{Value, json};
 
-use super::{normal_form, object, state_dir, status::load};
+use super::{object, state_dir, status::load};
 use crate::{
     cli::{USAGE, plain, tell},
+    lookups::misp::local::normal_form,
     tables::{
         Attribute, Indicator, Kind,
         indicators::{host, parents},

@@ -26,6 +26,7 @@ use crate::{
     alert::{Alert, Node, json_str, timestamp_ms},
     batch::{Outbox, Writing},
     register::{Field, Section, Type},
+    tables::Shelf,
 };
 use networks::Networks;
 
@@ -142,7 +143,7 @@ struct Settings {
 }
 
 impl Spec for Settings {
-    fn build(&self) -> Box<dyn Handler> {
+    fn build(&self, _tables: &Shelf) -> Box<dyn Handler> {
         Box::new(self.clone())
     }
 }

@@ -46,7 +46,7 @@ fn parse(settings: &[(&str, &str)]) -> (Box<dyn Spec>, Errors) {
 fn handler(settings: &[(&str, &str)]) -> Box<dyn Handler> {
     let (spec, errors) = parse(settings);
     assert!(errors.is_empty(), "{errors}");
-    spec.build()
+    spec.build(&crate::tables::Shelf::default())
 }
 
 fn run(handler: &mut dyn Handler, frame: &[u8], own: bool) -> (Fate, Vec<Sent>) {
@@ -317,7 +317,7 @@ proptest! {
         let list = format!("[{}]", serde_json::to_string(&program).unwrap());
         let (spec, errors) = parse(&[("programs", &list)]);
         prop_assert!(errors.is_empty());
-        let mut handler = spec.build();
+        let mut handler = spec.build(&crate::tables::Shelf::default());
         for text in [alert.to_string(), alert.to_string().replace('/', "\\/")] {
             let frame = text.as_bytes();
             let found = match handler.needles() {

@@ -8,11 +8,16 @@
 //! {"alert_id":"1710401112.100","iocs":[{"type":"ip","value":"45.155.205.233","field":"data.srcip","confidence":0.9}],"timestamp":"2026-03-14T05:25:12.004Z"}
 //! ```
 //!
+//! What a warninglist calls harmless is left out; what one only knows carries `"warninglists":["…"]`.
+//! Output `known` has the same message with those indicators alone of which the table `indicators`
+//! may know something, if there are any: what is worth a lookup.
+//!
 //! Alerts that the manager made of what we ourselves told it are passed over, so that a match is
 //! never looked up again.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 
+mod judge;
 mod walk;
 
 use std::{io::Write, net::IpAddr};
@@ -26,12 +31,15 @@ use crate::{
     intel::{Extractor, IocType, Wanted, normal},
     limits,
     register::{Field, Section, Type},
+    tables::Shelf,
 };
+use judge::Judge;
 
 /// The kind.
 pub struct Ioc;
 
 const PRIMARY: usize = 0;
+const KNOWN: usize = 1;
 
 static FIELDS: &[Field] = &[
     Field::new(
@@ -57,6 +65,22 @@ static FIELDS: &[Field] = &[
         Type::Texts,
         "[\"dfn\", \"misp\", \"shipper\"]",
         "Values of `data.integration` of alerts that repeat what we told the manager; nothing is looked for in them.",
+    ),
+    Field::optional(
+        "indicators",
+        Type::Table("indicators"),
+        "Table that output `known` goes by: only what it may know something of is in there, which is what a lookup need be asked about.",
+    ),
+    Field::optional(
+        "warninglists",
+        Type::Table("warninglists"),
+        "Table of values that are harmless or only worth a note; unset: the small lists of shipper itself.",
+    ),
+    Field::new(
+        "harmless",
+        Type::Choice(&["drop", "annotate"]),
+        "\"drop\"",
+        "What becomes of an indicator that a warninglist calls harmless: left out, or kept with the lists named beside it.",
     ),
     Field::new(
         "max_iocs",
@@ -89,7 +113,10 @@ impl Kind for Ioc {
         FIELDS
     }
     fn outputs(&self) -> &'static [Output] {
-        &[Output { name: "", after: None }]
+        &[Output { name: "", after: None }, Output { name: "known", after: None }]
+    }
+    fn needs_primary(&self) -> bool {
+        false
     }
     fn parse(&self, section: &mut Section<'_>) -> Box<dyn Spec> {
         let mut kinds = Vec::new();
@@ -130,6 +157,9 @@ impl Kind for Ioc {
                 bytes_max: usize::try_from(max_bytes).unwrap_or(usize::MAX),
             },
             own_integrations: section.texts("own_integrations"),
+            indicators: section.opt_text("indicators"),
+            warninglists: section.opt_text("warninglists"),
+            annotates: section.choice("harmless") == "annotate",
             keyed: section.choice("key") == "agent.id",
         })
     }
@@ -140,12 +170,22 @@ impl Kind for Ioc {
 struct Settings {
     wanted: Wanted,
     own_integrations: Vec<String>,
+    /// Names of tables.
+    indicators: Option<String>,
+    warninglists: Option<String>,
+    /// What is harmless is kept, with a note.
+    annotates: bool,
     keyed: bool,
 }
 
 impl Spec for Settings {
-    fn build(&self) -> Box<dyn Handler> {
-        Box::new(Running { extractor: Extractor::new(self.wanted.clone()), settings: self.clone() })
+    fn build(&self, tables: &Shelf) -> Box<dyn Handler> {
+        let judge = Judge::new(tables, self.indicators.as_deref(), self.warninglists.as_deref(), self.annotates);
+        Box::new(Running { extractor: Extractor::new(self.wanted.clone()), judge, settings: self.clone() })
+    }
+    fn lacks(&self, output: usize) -> Option<(&'static str, String)> {
+        let what = "must be set, since output known is taken; name a table of kind indicators, or take the first output";
+        (output == KNOWN && self.indicators.is_none()).then(|| ("indicators", what.to_owned()))
     }
 }
 
@@ -153,6 +193,7 @@ impl Spec for Settings {
 struct Running {
     settings: Settings,
     extractor: Extractor,
+    judge: Judge,
 }
 
 impl Running {
@@ -198,14 +239,25 @@ impl Handler for Running {
         if self.extractor.found().is_empty() {
             return Fate::Dropped("no_indicators");
         }
-        let time = root.get("timestamp").and_then(Node::as_str).and_then(timestamp_ms);
-        let mut message = out.message(PRIMARY);
-        if self.settings.keyed
-            && let Some(id) = root.path(&["agent", "id"]).map(Node::text).filter(|id| !id.is_empty())
-        {
-            message = message.key(id.as_bytes());
+        if !self.judge.sort(self.extractor.found(), out.wants(KNOWN)) {
+            return Fate::Dropped("harmless");
         }
-        message.time_ms(time.unwrap_or(0)).payload(|w| self.write(w, root, time, record.received));
+        let is_known = self.judge.any_known();
+        if !is_known && !out.wants(PRIMARY) && out.wants(KNOWN) {
+            return Fate::Dropped("not_known");
+        }
+        let time = root.get("timestamp").and_then(Node::as_str).and_then(timestamp_ms);
+        let key = root.path(&["agent", "id"]).map(Node::text).filter(|id| self.settings.keyed && !id.is_empty());
+        for output in [PRIMARY, KNOWN] {
+            if !out.wants(output) || (output == KNOWN && !is_known) {
+                continue;
+            }
+            let mut message = out.message(output);
+            if let Some(id) = &key {
+                message = message.key(id.as_bytes());
+            }
+            message.time_ms(time.unwrap_or(0)).payload(|w| self.write(w, root, time, record.received, output == KNOWN));
+        }
         Fate::Emitted
     }
 
@@ -218,12 +270,23 @@ impl Handler for Running {
             return vec![("why_not", quoted(why))];
         }
         self.look(root, true);
+        self.judge.sort(self.extractor.found(), true);
         let left_out =
             self.extractor.left_out().iter().map(|left| {
                 format!("{{\"value\":{},\"field\":{},\"why\":{}}}", quoted(&left.value), quoted(&left.field), quoted(left.why))
             });
-        let mut facts =
-            vec![("iocs", self.extractor.found().len().to_string()), ("left_out", format!("[{}]", left_out.collect::<Vec<_>>().join(",")))];
+        let list = |texts: Vec<String>| format!("[{}]", texts.join(","));
+        let found = self.extractor.found();
+        let harmless = found.iter().enumerate().filter(|(n, _)| !self.judge.is_kept(*n)).map(|(n, ioc)| {
+            let lists = list(self.judge.lists_of(n).map(quoted).collect());
+            format!("{{\"value\":{},\"field\":{},\"why\":\"warninglist\",\"lists\":{lists}}}", quoted(&ioc.value), quoted(&ioc.field))
+        });
+        let kept = (0..found.len()).filter(|n| self.judge.is_kept(*n)).count();
+        let mut facts = vec![("iocs", kept.to_string()), ("left_out", list(left_out.chain(harmless).collect()))];
+        if self.settings.indicators.is_some() {
+            let known = found.iter().enumerate().filter(|(n, _)| self.judge.is_known(*n)).map(|(_, ioc)| quoted(&ioc.value));
+            facts.push(("may_be_known", list(known.collect())));
+        }
         for (name, count) in [("past_max_iocs", self.extractor.beyond()), ("past_max_bytes", self.extractor.unread())] {
             if count > 0 {
                 facts.push((name, count.to_string()));
@@ -237,23 +300,32 @@ impl Running {
     /// Appends the message.
     ///
     /// - `time`: of the alert, milliseconds since 1970; without one `received` stands for it.
-    fn write(&self, w: &mut Vec<u8>, root: Node<'_>, time: Option<i64>, received: u64) {
+    /// - `known`: only indicators of which something may be known.
+    fn write(&self, w: &mut Vec<u8>, root: Node<'_>, time: Option<i64>, received: u64, known: bool) {
         w.extend_from_slice(b"{\"alert_id\":");
         match root.get("id").filter(|id| !id.is_null()) {
             Some(id) => json_str_plain(w, &id.text()),
             None => w.extend_from_slice(b"null"),
         }
         w.extend_from_slice(b",\"iocs\":[");
-        for (n, ioc) in self.extractor.found().iter().enumerate() {
+        let is_meant = |n: usize| if known { self.judge.is_known(n) } else { self.judge.is_kept(n) };
+        let mut is_first = true;
+        for (n, ioc) in self.extractor.found().iter().enumerate().filter(|(n, _)| is_meant(*n)) {
             // Names of types are plain words.
-            w.extend_from_slice(if n == 0 { b"{\"type\":\"" } else { b",{\"type\":\"" });
+            w.extend_from_slice(if std::mem::take(&mut is_first) { b"{\"type\":\"" } else { b",{\"type\":\"" });
             w.extend_from_slice(ioc.kind.as_str().as_bytes());
             w.extend_from_slice(b"\",\"value\":");
             json_str_plain(w, &ioc.value);
             w.extend_from_slice(b",\"field\":");
             json_str_plain(w, &ioc.field);
             // Writing into a vector cannot fail.
-            let _ = write!(w, ",\"confidence\":0.{}}}", ioc.confidence);
+            let _ = write!(w, ",\"confidence\":0.{}", ioc.confidence);
+            let mut open: &[u8] = b",\"warninglists\":[";
+            for list in self.judge.lists_of(n) {
+                w.extend_from_slice(std::mem::replace(&mut open, b","));
+                json_str_plain(w, list);
+            }
+            w.extend_from_slice(if open == b"," { b"]}" } else { b"}" });
         }
         let time = time.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok());
         let time = time.or_else(|| jiff::Timestamp::from_nanosecond(i128::from(received)).ok()).unwrap_or_default();

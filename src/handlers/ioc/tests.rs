@@ -2,6 +2,8 @@
 
 #![allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -12,10 +14,117 @@ use crate::{
     io::Slab,
     position::{Origin, Position},
     register::{Errors, Node as Setting, Value as Written, tree},
+    tables::{
+        self, Attribute, Filter, Indicator, Indicators, Warninglists,
+        build::{Builder, InMemory},
+        changes::Changes,
+        warninglists,
+    },
 };
 
 /// A payload and its key.
 type Sent = (String, Option<String>);
+
+/// A table `known` of these indicators and a table `lists` of one list of each category.
+fn tables(known: &[&str]) -> Shelf {
+    let mut shelf = Shelf::default();
+    shelf.place::<Indicators>("known");
+    shelf.place::<Warninglists>("lists");
+    let mut builder = Builder::new(InMemory::default());
+    for value in known {
+        builder.add(&Attribute::bare(Indicator::Text((*value).into()), tables::Kind::guess(value))).unwrap().unwrap();
+    }
+    let mut bytes = Vec::new();
+    builder.finish(&mut bytes, std::io::sink(), 0, &mut |_| ()).unwrap();
+    shelf.of("known").unwrap().put(Arc::new(Indicators::new(Filter::parse(bytes).unwrap(), &Changes::default())));
+    let mut lists = warninglists::Builder::new();
+    lists.add("good", br#"{"name":"Good ones","type":"hostname","list":["a.top"],"category":"false_positive"}"#).unwrap();
+    lists.add("vpn", br#"{"name":"A VPN","type":"cidr","list":["45.155.205.0/24"],"category":"known"}"#).unwrap();
+    shelf.of("lists").unwrap().put(Arc::new(lists.build().unwrap()));
+    shelf
+}
+
+/// Payloads on both outputs, first output first.
+fn both(handler: &mut dyn Handler, alert: &Value, routes: &[Option<u8>]) -> (Fate, Vec<(u8, Value)>) {
+    let frame = alert.to_string().into_bytes();
+    let origin = Origin { stream: "m/alerts/2026-03-14/000", offset: 7, len: Some(9) };
+    let mut draft = Draft::new(Slab::from_bytes(frame.clone()));
+    let place = Place { start: 0, len: u32::try_from(frame.len()).unwrap() };
+    let fate = {
+        let (_, mut out) = draft.outbox(place, 0, routes, origin);
+        let record = Record { frame: &frame, origin, received: 0, own: false };
+        handler.handle(&record, &mut Parser::new().alert(&frame), &mut out)
+    };
+    let batch = draft.finish(0, Position::Count(1), 0);
+    let sent = (0..u32::try_from(batch.len()).unwrap()).map(|n| {
+        let message = batch.message(n);
+        (message.output, serde_json::from_slice(message.payload).unwrap())
+    });
+    (fate, sent.collect())
+}
+
+fn values_of(payload: &Value) -> Vec<&str> {
+    payload["iocs"].as_array().unwrap().iter().map(|ioc| ioc["value"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn output_known_has_only_what_the_table_may_know() {
+    let wired = [Some(0), Some(1)];
+    let with = |shelf: &Shelf| parse(&[("indicators", "\"known\"")]).0.build(shelf);
+    let shelf = tables(&["top", "45.155.0.0/16", "evil-update.top"]);
+    let mut handler = with(&shelf);
+    let (fate, sent) = both(&mut *handler, &alert(), &wired);
+    assert_eq!((fate, sent.len()), (Fate::Emitted, 2));
+    assert_eq!(values_of(&sent[0].1), ["http://a.top/é", "a.top", "45.155.205.233", "evil-update.top"]);
+    assert_eq!(values_of(&sent[1].1), ["45.155.205.233", "evil-update.top"]);
+    assert_eq!(sent[0].1["timestamp"], sent[1].1["timestamp"]);
+
+    // Another table is seen at the next record.
+    shelf.of("known").unwrap().put(tables(&["a.top"]).of::<Indicators>("known").unwrap().get().unwrap());
+    let (_, sent) = both(&mut *handler, &alert(), &wired);
+    assert_eq!(values_of(&sent[1].1), ["http://a.top/é", "a.top"], "the URL by its host");
+    let (fate, sent) = both(&mut *handler, &alert(), &[None, Some(1)]);
+    assert_eq!((fate, sent.len(), sent[0].0), (Fate::Emitted, 1, 1));
+
+    shelf.of("known").unwrap().put(tables(&[]).of::<Indicators>("known").unwrap().get().unwrap());
+    assert_eq!(both(&mut *handler, &alert(), &[None, Some(1)]), (Fate::Dropped("not_known"), vec![]));
+    assert_eq!(both(&mut *handler, &alert(), &wired).1.len(), 1);
+
+    // A table that is not there yet cannot say no.
+    let mut empty = Shelf::default();
+    empty.place::<Indicators>("known");
+    let (_, sent) = both(&mut *with(&empty), &alert(), &wired);
+    assert_eq!(values_of(&sent[1].1).len(), 4);
+    let spec = parse(&[]).0;
+    assert!(spec.lacks(KNOWN).is_some() && spec.lacks(PRIMARY).is_none());
+    assert!(parse(&[("indicators", "\"known\"")]).0.lacks(KNOWN).is_none());
+}
+
+#[test]
+fn what_a_list_calls_harmless_goes_and_what_it_knows_is_noted() {
+    let shelf = tables(&["a.top"]);
+    let settings = [("warninglists", "\"lists\""), ("indicators", "\"known\"")];
+    let with = |more: &[(&str, &str)]| parse(&[&settings[..], more].concat()).0.build(&shelf);
+    let (_, sent) = both(&mut *with(&[]), &alert(), &[Some(0), Some(1)]);
+    assert_eq!(sent.len(), 1, "what is harmless is not looked up");
+    assert_eq!(values_of(&sent[0].1), ["45.155.205.233", "evil-update.top"]);
+    assert_eq!(sent[0].1["iocs"][0]["warninglists"], json!(["A VPN"]));
+    assert!(sent[0].1["iocs"][1].get("warninglists").is_none());
+    let (_, sent) = both(&mut *with(&[("harmless", "\"annotate\"")]), &alert(), &[Some(0), Some(1)]);
+    assert_eq!(values_of(&sent[0].1).len(), 4);
+    assert_eq!(sent[1].1["iocs"][1]["warninglists"], json!(["Good ones"]));
+    assert_eq!(both(&mut *with(&[]), &json!({"full_log": "query: b.a.top"}), &[Some(0)]), (Fate::Dropped("harmless"), vec![]));
+    let frame = alert().to_string();
+    let record = Record { frame: frame.as_bytes(), origin: Origin { stream: "x", offset: 0, len: None }, received: 0, own: false };
+    let facts = with(&[]).explain(&record, &mut Parser::new().alert(frame.as_bytes()));
+    assert_eq!(facts[0], ("iocs", "2".into()));
+    let left: Value = serde_json::from_str(&facts[1].1).unwrap();
+    assert_eq!(left[1], json!({"value": "a.top", "field": "data.list[1].at", "why": "warninglist", "lists": ["Good ones"]}));
+    assert_eq!(facts[2], ("may_be_known", "[]".into()));
+    // Without a table of lists, those of our own.
+    let (_, sent) = both(&mut *parse(&[]).0.build(&shelf), &json!({"data": {"srcip": "8.8.8.8"}}), &[Some(0)]);
+    assert_eq!(sent[0].1["iocs"][0]["warninglists"], json!(["Public resolvers"]));
+}
 
 fn parse(settings: &[(&str, &str)]) -> (Box<dyn Spec>, Errors) {
     let key = |name: &str| tree::Key { name: name.into(), place: tree::Place::Default };
@@ -29,7 +138,7 @@ fn parse(settings: &[(&str, &str)]) -> (Box<dyn Spec>, Errors) {
 fn handler(settings: &[(&str, &str)]) -> Box<dyn Handler> {
     let (spec, errors) = parse(settings);
     assert!(errors.is_empty(), "{errors}");
-    spec.build()
+    spec.build(&crate::tables::Shelf::default())
 }
 
 /// Fate, messages, and the limits that were hit.

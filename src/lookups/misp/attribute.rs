@@ -11,6 +11,7 @@ pub struct Attribute {
     pub id: Box<str>,
     pub uuid: Box<str>,
     pub event_id: Box<str>,
+    pub event_uuid: Box<str>,
     pub event_info: Box<str>,
     /// MISP's type: `ip-dst`, `filename|sha256`, …
     pub kind: Box<str>,
@@ -29,7 +30,7 @@ pub struct Attribute {
 impl Attribute {
     /// Bytes that it takes in memory, about.
     pub fn weight(&self) -> usize {
-        let texts = [&self.id, &self.uuid, &self.event_id, &self.event_info, &self.kind, &self.category, &self.value];
+        let texts = [&self.id, &self.uuid, &self.event_id, &self.event_uuid, &self.event_info, &self.kind, &self.category, &self.value];
         let tags: usize = self.tags.iter().map(|tag| tag.len() + size_of::<Box<str>>()).sum();
         size_of::<Self>() + texts.iter().map(|text| text.len()).sum::<usize>() + tags
     }
@@ -66,6 +67,7 @@ struct Written {
 struct Event {
     id: Box<str>,
     info: Box<str>,
+    uuid: Box<str>,
 }
 
 fn scalar(value: &Value) -> Box<str> {
@@ -88,7 +90,7 @@ fn yes<'de, D: Deserializer<'de>>(from: D) -> Result<bool, D::Error> {
 fn event<'de, D: Deserializer<'de>>(from: D) -> Result<Event, D::Error> {
     let value = Value::deserialize(from)?;
     let of = |key| value.get(key).map(scalar).unwrap_or_default();
-    Ok(Event { id: of("id"), info: of("info") })
+    Ok(Event { id: of("id"), info: of("info"), uuid: of("uuid") })
 }
 
 fn tags<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Box<str>>, D::Error> {
@@ -102,7 +104,8 @@ impl From<Written> for Attribute {
         let Written { id, uuid, event_id, kind, category, value, to_ids, deleted, timestamp, event, tags } = written;
         let event_id = if event_id.is_empty() { event.id } else { event_id };
         let timestamp = timestamp.parse().unwrap_or(0);
-        Self { id, uuid, event_id, event_info: event.info, kind, category, value, to_ids, deleted, timestamp, tags }
+        let (event_uuid, event_info) = (event.uuid, event.info);
+        Self { id, uuid, event_id, event_uuid, event_info, kind, category, value, to_ids, deleted, timestamp, tags }
     }
 }
 
@@ -190,6 +193,7 @@ pub fn to_cache(attributes: &[impl AsRef<Attribute>], at: u64) -> Vec<u8> {
     #[derive(Serialize)]
     struct Info<'a> {
         info: &'a str,
+        uuid: &'a str,
     }
     #[derive(Serialize)]
     struct Name<'a> {
@@ -208,7 +212,7 @@ pub fn to_cache(attributes: &[impl AsRef<Attribute>], at: u64) -> Vec<u8> {
                 value: &a.value,
                 to_ids: a.to_ids,
                 timestamp: a.timestamp.to_string(),
-                event: Info { info: &a.event_info },
+                event: Info { info: &a.event_info, uuid: &a.event_uuid },
                 tags: a.tags.iter().map(|name| Name { name }).collect(),
             }
         })
@@ -232,7 +236,7 @@ mod tests {
     use super::*;
 
     const ANSWER: &str = r#"{"response":{"Attribute":[{"id":"7","event_id":"3","object_id":"0","category":"Network activity","type":"ip-dst",
-        "to_ids":true,"uuid":"u-7","timestamp":"1700000000","deleted":false,"value":"1.2.3.4","Event":{"id":"3","info":"Emotet","org_id":"1"},
+        "to_ids":true,"uuid":"u-7","timestamp":"1700000000","deleted":false,"value":"1.2.3.4","Event":{"id":"3","info":"Emotet","org_id":"1","uuid":"e-3"},
         "Tag":[{"id":"1","name":"tlp:green","colour":"x"},{"id":"2","name":"emotet","inherited":1}]}]}}"#;
 
     #[test]
@@ -242,6 +246,7 @@ mod tests {
             id: "7".into(),
             uuid: "u-7".into(),
             event_id: "3".into(),
+            event_uuid: "e-3".into(),
             event_info: "Emotet".into(),
             kind: "ip-dst".into(),
             category: "Network activity".into(),

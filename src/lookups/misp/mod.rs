@@ -1,8 +1,10 @@
 //! `misp`: asks a MISP instance which indicators it knows.
 //!
 //! - [`core`]: which questions become which searches, and what answers mean. Pure; start there.
-//! - [`value`], [`attribute`], [`answer`], [`networks`], [`cache`], [`query`], [`sightings`],
+//! - [`value`] (of `tables`, which the handler `ioc` asks by as well), [`attribute`], [`answer`], [`networks`], [`cache`], [`query`], [`sightings`],
 //!   [`record`]: its parts, pure as well.
+//! - [`mirror`]: answers from the local tables in MISP's place; [`local`]: rows as their attributes and back.
+//! - [`sync`]: makes the tables what MISP has; `periodic`: again and again, beside the lookup.
 //! - [`client`]: drives it. [`session`]: the calls to MISP. [`shared`]: the cache in Redis.
 //! - `running`: the lookup of a topology. `check`: what `shipper check` tells of one.
 //!
@@ -15,7 +17,10 @@ pub mod cache;
 mod check;
 pub mod client;
 pub mod core;
+pub mod local;
+pub mod mirror;
 pub mod networks;
+mod periodic;
 pub mod query;
 pub mod record;
 mod running;
@@ -23,12 +28,14 @@ pub mod session;
 pub mod settings;
 pub mod shared;
 pub mod sightings;
-pub mod value;
+pub mod sync;
 
+pub use crate::tables::value;
 pub use client::Client;
-pub use settings::{FIELDS, Settings};
+pub use mirror::Mirror;
+pub use settings::{FIELDS, Mode, Settings};
 
-use super::{Finding, Kind, Lookup, LookupError, Spec};
+use super::{Finding, Given, Kind, Lookup, LookupError, Spec};
 use crate::{
     clock::Nanos,
     register::{Field, Section},
@@ -42,7 +49,7 @@ impl Kind for Misp {
         "misp"
     }
     fn about(&self) -> &'static str {
-        "asks MISP which indicators of handler ioc it knows; a record for each that it does"
+        "asks MISP, or a mirror of it, which indicators of handler ioc it knows; a record for each that it does"
     }
     fn fields(&self) -> &'static [Field] {
         FIELDS
@@ -56,8 +63,15 @@ impl Kind for Misp {
 }
 
 impl Spec for Settings {
-    fn build(&self, _name: &str) -> Result<Box<dyn Lookup>, LookupError> {
-        Ok(Box::new(self.clone()))
+    fn build(&self, name: &str, given: &Given<'_>) -> Result<Box<dyn Lookup>, LookupError> {
+        // The config is checked for it; a table that nobody placed is one that is never filled.
+        let held = |table: &String| given.tables.of(table).unwrap_or_default();
+        Ok(Box::new(running::Running {
+            settings: self.clone(),
+            name: name.to_owned(),
+            held: self.indicators.as_ref().map(held),
+            state_dir: given.state_dir.to_owned(),
+        }))
     }
     fn check_files(&self, _name: &str, _now: Nanos) -> Vec<Finding> {
         check::files(self)

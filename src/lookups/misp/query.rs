@@ -25,6 +25,21 @@ const NETWORK_TYPES: [&str; 2] = ["ip-src", "ip-dst"];
 /// A name that nobody has: `.invalid` is reserved (RFC 6761 §6.4).
 const CANARY: &str = "canary.shipper.invalid";
 
+/// Which rows a synchronisation asks for; times are seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pass {
+    /// Everything that passes the filters.
+    All,
+    /// Everything that changed since, also what was deleted or does not pass the filters.
+    Changed(u64),
+    /// What changed since and passes the filters.
+    Wanted(u64),
+    /// What passes the filters, in events that were published since.
+    Published(u64),
+    /// What is in events that changed since and are not published.
+    Unpublished(u64),
+}
+
 impl Filters {
     /// The types in which networks are looked for; empty if the filter leaves none.
     pub fn network_types(&self) -> Vec<&'static str> {
@@ -50,34 +65,43 @@ impl Filters {
 
     /// The body of one page of a synchronisation.
     ///
-    /// - `since`: seconds since 1970; then everything that changed since is given, also what was
-    ///   deleted or no longer passes the filters, so that it can be taken out. Without it, everything
-    ///   that passes them.
-    pub fn export(&self, since: Option<u64>, page: u32, page_rows: u32) -> Vec<u8> {
-        let body = match since {
-            None => self.filters(page, page_rows),
-            Some(since) => {
-                let mut body = json!({ "returnFormat": "json", "limit": page_rows, "page": page, "includeEventTags": 1 });
+    /// - `page`: from 1.
+    pub fn export(&self, pass: Pass, page: u32, page_rows: u32) -> Vec<u8> {
+        let mut body = match pass {
+            Pass::All | Pass::Wanted(_) | Pass::Published(_) => self.filters(page, page_rows),
+            Pass::Changed(_) | Pass::Unpublished(_) => self.unfiltered(page, page_rows),
+        };
+        match pass {
+            Pass::All => {}
+            Pass::Changed(since) => {
                 body["attribute_timestamp"] = json!(since.to_string());
                 body["deleted"] = json!([0, 1]);
-                if !self.types.is_empty() {
-                    body["type"] = json!(self.types);
-                }
-                body
             }
-        };
+            Pass::Wanted(since) => body["attribute_timestamp"] = json!(since.to_string()),
+            Pass::Published(since) => body["publish_timestamp"] = json!(since.to_string()),
+            Pass::Unpublished(since) => {
+                body["event_timestamp"] = json!(since.to_string());
+                body["published"] = json!(0);
+            }
+        }
         body.to_string().into_bytes()
     }
 
-    fn filters(&self, page: u32, page_rows: u32) -> Value {
+    /// Only types and pages.
+    fn unfiltered(&self, page: u32, page_rows: u32) -> Value {
         let mut body = json!({ "returnFormat": "json", "limit": page_rows, "page": page, "includeEventTags": 1 });
+        if !self.types.is_empty() {
+            body["type"] = json!(self.types);
+        }
+        body
+    }
+
+    fn filters(&self, page: u32, page_rows: u32) -> Value {
+        let mut body = self.unfiltered(page, page_rows);
         for (name, is_on) in [("to_ids", self.to_ids), ("published", self.published), ("enforceWarninglist", self.warninglists)] {
             if is_on {
                 body[name] = json!(1);
             }
-        }
-        if !self.types.is_empty() {
-            body["type"] = json!(self.types);
         }
         body
     }
@@ -107,12 +131,18 @@ mod tests {
         assert_eq!(text(filters().search(&values, 2, 9)), format!(r#"{{{all},"value":{{"OR":["!a&&b||c","1.2.3.4"]}}}}"#));
         assert_eq!(text(filters().search(&Ask::Canary, 2, 9)), format!(r#"{{{all},"value":{{"OR":["canary.shipper.invalid"]}}}}"#));
         assert_eq!(text(filters().search(&Ask::Networks, 2, 9)), format!(r#"{{{all},"type":["ip-src","ip-dst"],"value":"%/%"}}"#));
-        assert_eq!(text(filters().export(None, 2, 9)), format!("{{{all}}}"));
+        assert_eq!(text(filters().export(Pass::All, 2, 9)), format!("{{{all}}}"));
         let since = r#"{"attribute_timestamp":"1700000000","deleted":[0,1],"includeEventTags":1,"limit":9,"page":1,"returnFormat":"json"}"#;
-        assert_eq!(text(filters().export(Some(1_700_000_000), 1, 9)), since);
+        assert_eq!(text(filters().export(Pass::Changed(1_700_000_000), 1, 9)), since);
+        let wanted = format!(r#"{{"attribute_timestamp":"17",{all}}}"#);
+        assert_eq!(text(filters().export(Pass::Wanted(17), 2, 9)), wanted);
+        let published = all.replace(r#""published":1"#, r#""publish_timestamp":"17","published":1"#);
+        assert_eq!(text(filters().export(Pass::Published(17), 2, 9)), format!("{{{published}}}"));
+        let unpublished = r#"{"event_timestamp":"17","includeEventTags":1,"limit":9,"page":2,"published":0,"returnFormat":"json"}"#;
+        assert_eq!(text(filters().export(Pass::Unpublished(17), 2, 9)), unpublished);
         let none = Filters { to_ids: false, published: false, warninglists: false, types: vec!["md5".into(), "ip-dst".into()] };
         let types = r#"{"includeEventTags":1,"limit":9,"page":1,"returnFormat":"json","type":["md5","ip-dst"]}"#;
-        assert_eq!(text(none.export(None, 1, 9)), types);
+        assert_eq!(text(none.export(Pass::All, 1, 9)), types);
         assert_eq!(none.network_types(), ["ip-dst"]);
         let sighting = sighting(&["a", "b"], 7);
         assert_eq!(text(sighting), r#"{"source":"shipper","timestamp":7,"type":"0","values":["a","b"]}"#);

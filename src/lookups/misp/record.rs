@@ -1,7 +1,7 @@
 //! What is emitted: a match for each indicator that MISP knows, a gap for each that it will not take. Pure.
 //!
 //! ```json
-//! {"misp":{"event_id":"3","category":"Network activity","type":"ip-dst","value":"192.0.2.7","attribute_id":"7","attribute_uuid":"…",
+//! {"misp":{"event_id":"3","category":"Network activity","type":"ip-dst","value":"192.0.2.7","attribute_id":"7","attribute_uuid":"…","event_uuid":"…",
 //!          "event_info":"Emotet","tags":["tlp:green"],"to_ids":true,"via":"value","others":[…]},
 //!  "ioc":{"type":"ip","value":"192.0.2.7","field":"data.srcip"},"alert_id":"1710401112.100",
 //!  "full_alert":{…},"original_rule":{…},"original_agent":{…},"timestamp":"2026-03-14T05:25:12.004Z"}
@@ -38,6 +38,9 @@ pub struct Ioc {
     /// Where it stood in the alert.
     #[serde(default)]
     pub field: String,
+    /// Warninglists that hold it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warninglists: Vec<String>,
 }
 
 impl Asked {
@@ -59,6 +62,7 @@ struct Known<'a> {
     value: &'a str,
     attribute_id: &'a str,
     attribute_uuid: &'a str,
+    event_uuid: &'a str,
     event_info: &'a str,
     tags: &'a [Box<str>],
     to_ids: bool,
@@ -69,7 +73,7 @@ struct Known<'a> {
 
 impl<'a> Known<'a> {
     fn of(hit: &'a Match, others: Vec<Known<'a>>) -> Self {
-        let Attribute { id, uuid, event_id, event_info, kind, category, value, to_ids, tags, .. } = &*hit.attribute;
+        let Attribute { id, uuid, event_id, event_uuid, event_info, kind, category, value, to_ids, tags, .. } = &*hit.attribute;
         Self {
             event_id,
             category,
@@ -77,6 +81,7 @@ impl<'a> Known<'a> {
             value,
             attribute_id: id,
             attribute_uuid: uuid,
+            event_uuid,
             event_info,
             tags,
             to_ids: *to_ids,
@@ -160,7 +165,7 @@ mod tests {
     }
 
     fn ioc() -> Ioc {
-        Ioc { kind: "ip".into(), value: "192.0.2.7".into(), field: "data.srcip".into() }
+        Ioc { kind: "ip".into(), value: "192.0.2.7".into(), field: "data.srcip".into(), warninglists: Vec::new() }
     }
 
     #[test]
@@ -169,9 +174,9 @@ mod tests {
         let hits = [hit(Via::Network, "9"), hit(Via::Value, "7")];
         let text = matched(&ioc(), &"1.2".into(), &hits, frame, &mut Parser::new(), 1_710_401_112_004_000_000);
         let expected = concat!(
-            r#"{"misp":{"event_id":"","category":"","type":"ip-dst","value":"","attribute_id":"7","attribute_uuid":"","event_info":"","#,
+            r#"{"misp":{"event_id":"","category":"","type":"ip-dst","value":"","attribute_id":"7","attribute_uuid":"","event_uuid":"","event_info":"","#,
             r#""tags":["tlp:green"],"to_ids":false,"via":"value","others":[{"event_id":"","category":"","type":"ip-dst","value":"","#,
-            r#""attribute_id":"9","attribute_uuid":"","event_info":"","tags":["tlp:green"],"to_ids":false,"via":"network"}]},"#,
+            r#""attribute_id":"9","attribute_uuid":"","event_uuid":"","event_info":"","tags":["tlp:green"],"to_ids":false,"via":"network"}]},"#,
             r#""ioc":{"type":"ip","value":"192.0.2.7","field":"data.srcip"},"alert_id":"1.2","#,
             r#""full_alert":{"id":"1.2", "rule": {"level":3},"agent":{"id":"000"},"data":{"srcip":"192.0.2.7"}},"#,
             r#""original_rule":{"level":3},"original_agent":{"id":"000"},"timestamp":"2024-03-14T07:25:12.004Z"}"#

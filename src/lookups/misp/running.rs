@@ -6,6 +6,7 @@
 
 use std::{
     cell::{Cell, RefCell},
+    path::PathBuf,
     rc::Rc,
     sync::Arc,
 };
@@ -16,13 +17,17 @@ use super::{
     super::{Emit, Inbox, Lookup, LookupError, Parcel},
     client::Client,
     core::Verdict,
+    mirror::Mirror,
+    periodic::Periodic,
     record::{self, Asked},
-    settings::Settings,
+    settings::{Mode, Settings},
 };
 use crate::{
     alert::Parser,
     io::{Executor, LocalFuture},
     metrics::Standing,
+    store::intel::Tables,
+    tables::Held,
 };
 
 /// Index of each output in [`OUTPUTS`].
@@ -33,7 +38,31 @@ pub(super) const OUTPUTS: &[&str] = &["", "failed"];
 /// Messages taken before other tasks of the thread have a turn.
 const TAKEN_A_TURN: usize = 64;
 
-impl Lookup for Settings {
+/// The lookup, ready to run.
+pub(super) struct Running {
+    pub settings: Settings,
+    pub name: String,
+    /// Where the table is that the settings name.
+    pub held: Option<Arc<Held<Tables>>>,
+    pub state_dir: PathBuf,
+}
+
+/// Who answers.
+enum Oracle {
+    Misp(Client),
+    Mirror(Mirror),
+}
+
+impl Oracle {
+    fn ask_then(&self, kind: &str, value: &str, then: impl FnOnce(Verdict) + 'static) {
+        match self {
+            Oracle::Misp(client) => client.ask_then(kind, value, then),
+            Oracle::Mirror(mirror) => mirror.ask_then(kind, value, then),
+        }
+    }
+}
+
+impl Lookup for Running {
     fn run(
         self: Box<Self>,
         inbox: Arc<Inbox>,
@@ -41,7 +70,19 @@ impl Lookup for Settings {
         on: Rc<dyn Executor>,
         standing: Standing,
     ) -> LocalFuture<'static, Result<(), LookupError>> {
-        let client = Client::start(&self, on.clone(), standing);
+        if let Some(every) = self.settings.sync_every {
+            let sync = Periodic::new(
+                self.settings.clone(),
+                self.state_dir.clone(),
+                every,
+                standing.board().enter(format!("lookups.{}.sync", self.name)),
+            );
+            on.spawn("misp sync", Box::pin(sync.go_on(on.clone())));
+        }
+        let client = match (self.settings.mode, &self.held) {
+            (Mode::Mirror, Some(held)) => Oracle::Mirror(Mirror::start(&self.settings, held.clone(), on.clone(), standing)),
+            _ => Oracle::Misp(Client::start(&self.settings, on.clone(), standing)),
+        };
         let desk = Rc::new(Desk { emit, parser: RefCell::default(), open: Cell::new(0), done: Notify::new(), on });
         Box::pin(async move { desk.work(&client, &inbox).await })
     }
@@ -69,7 +110,7 @@ struct Task {
 }
 
 impl Desk {
-    async fn work(self: Rc<Self>, client: &Client, inbox: &Inbox) -> Result<(), LookupError> {
+    async fn work(self: Rc<Self>, client: &Oracle, inbox: &Inbox) -> Result<(), LookupError> {
         loop {
             let mut taken = 0;
             while let Some(parcel) = inbox.try_pop() {
@@ -91,7 +132,7 @@ impl Desk {
         }
     }
 
-    fn take(self: &Rc<Self>, client: &Client, parcel: &Parcel, number: u32) {
+    fn take(self: &Rc<Self>, client: &Oracle, parcel: &Parcel, number: u32) {
         let batch = &parcel.batch;
         let asked = match Asked::parse(batch.message(number).payload) {
             Ok(asked) => asked,

@@ -6,7 +6,7 @@ use super::{
     answer::{self, Outcome},
     attribute::{self, Attribute},
     core::Ask,
-    query::Filters,
+    query::{Filters, Pass},
 };
 use crate::{
     limits,
@@ -82,12 +82,12 @@ impl Session {
         Err(Outcome::Refused(format!("MISP adds no sighting ({why}); its user needs perm_sighting")))
     }
 
-    /// One page of everything, or of what changed.
+    /// One page of a synchronisation.
     ///
     /// # Errors
     /// What came in its place; never [`Outcome::Rows`].
-    pub async fn export(&self, since: Option<u64>, page: u32) -> Result<(Vec<Attribute>, u64), Outcome> {
-        let json = self.filters.export(since, page, self.page_rows);
+    pub async fn export(&self, pass: Pass, page: u32) -> Result<(Vec<Attribute>, u64), Outcome> {
+        let json = self.filters.export(pass, page, self.page_rows);
         let reply = answer::check(self.call("/attributes/restSearch", Some(json)).await).map_err(|outcome| self.heed(outcome))?;
         let skipped = reply.header("x-skipped-elements-count").and_then(|n| n.trim().parse().ok()).unwrap_or(0);
         match attribute::parse(&reply.body) {
@@ -123,17 +123,17 @@ impl Session {
     }
 }
 
-/// Everything of a MISP, or all that changed, page by page.
+/// The rows of one pass of a synchronisation, page by page.
 ///
 /// ```text
-/// let mut sync = Sync::new(session, since);
+/// let mut sync = Sync::of(session, Pass::All);
 /// while let Some(rows) = sync.next().await? { … }
 /// ```
 /// After an error `next` asks for the same page again.
 #[derive(Debug)]
 pub struct Sync {
     session: std::rc::Rc<Session>,
-    since: Option<u64>,
+    pass: Pass,
     page: u32,
     is_done: bool,
     /// Name of the first row of the page before: some servers do not turn pages.
@@ -141,13 +141,12 @@ pub struct Sync {
 }
 
 impl Sync {
-    /// - `since`: seconds since 1970, to be chosen with some overlap; `None`: everything.
-    pub fn new(session: std::rc::Rc<Session>, since: Option<u64>) -> Self {
-        Self { session, since, page: 1, is_done: false, before: None }
+    /// - `pass`: its time is to be chosen with some overlap.
+    pub fn of(session: std::rc::Rc<Session>, pass: Pass) -> Self {
+        Self { session, pass, page: 1, is_done: false, before: None }
     }
 
-    /// The next page; `None` after the last. With `since`, rows that were deleted or are not meant for
-    /// detection any more are among them.
+    /// The next page; `None` after the last.
     ///
     /// # Errors
     /// What came in its place; never [`Outcome::Rows`].
@@ -155,7 +154,7 @@ impl Sync {
         if self.is_done {
             return Ok(None);
         }
-        let (rows, skipped) = self.session.export(self.since, self.page).await?;
+        let (rows, skipped) = self.session.export(self.pass, self.page).await?;
         let is_full = rows.len() as u64 + skipped >= u64::from(self.session.page_rows());
         let first = rows.first().map(|row| row.uuid.clone()).filter(|uuid| !uuid.is_empty());
         let is_repeated = first.is_some() && first == self.before;

@@ -13,12 +13,34 @@ use crate::{
 
 /// The table of settings.
 pub static FIELDS: &[Field] = &[
-    Field::required("url", Type::Text, "Base URL of the MISP, such as \"https://misp.example\", without the path of its API."),
+    Field::new(
+        "mode",
+        Type::Choice(&["ask", "mirror"]),
+        "ask",
+        "`ask`: MISP is asked about every indicator. `mirror`: the table `indicators` answers, without a call to MISP.",
+    ),
+    Field::optional(
+        "indicators",
+        Type::Table("indicators"),
+        "Table that answers in mode `mirror`, and that is kept by sync_every; must be set for either.",
+    ),
+    Field::required(
+        "url",
+        Type::Text,
+        "Base URL of the MISP, such as \"https://misp.example\", without the path of its API. In mode `mirror` only a synchronisation needs it, and key_file.",
+    ),
     Field::required(
         "key_file",
         Type::Path,
         "File whose first line is the API key; read again when MISP refuses it. A role that may only read is enough.",
     ),
+    Field::new(
+        "sync_every",
+        Type::Span,
+        "0",
+        "How often the table is made what MISP has, by what changed since; from 10s. A new indicator is found that soon. \"0\": only by `shipper intel sync`.",
+    ),
+    Field::new("rebuild_every", Type::Span, "24h", "Age at which such a synchronisation fetches everything anew; from 1h."),
     Field::optional("tls.ca", Type::Path, "PEM file with the CA that vouches for MISP; unset: the system's CAs."),
     Field::new("tls.verify", Type::Bool, "true", "False takes any certificate, and hands the key to whoever stands between."),
     Field::optional(
@@ -116,6 +138,14 @@ pub static FIELDS: &[Field] = &[
 /// Settings of one `misp` lookup, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
+    pub mode: Mode,
+    /// Name of the table.
+    pub indicators: Option<String>,
+    /// How often it is synchronised; `None`: not by the agent.
+    pub sync_every: Option<Duration>,
+    /// How often that is everything.
+    pub rebuild_every: Duration,
+    /// Its base is empty where no MISP is set.
     pub http: http::Settings,
     pub key_file: PathBuf,
     pub filters: Filters,
@@ -126,11 +156,65 @@ pub struct Settings {
     pub sightings: Option<Duration>,
 }
 
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// MISP.
+    Ask,
+    /// The local table.
+    Mirror,
+}
+
+/// Settings that say nothing while nobody asks MISP about indicators.
+const ONLY_ASK: [&str; 4] = ["redis.url", "sightings", "networks_every", "cache_bytes"];
+
 impl Settings {
+    /// True if a MISP is set: its URL and its key.
+    pub fn has_misp(&self) -> bool {
+        !self.http.base.is_empty()
+    }
+
+    fn table(section: &mut Section<'_>, mode: Mode) -> (Option<String>, Option<Duration>, Duration) {
+        let indicators = section.opt_text("indicators");
+        let sync_every = Some(section.span("sync_every")).filter(|every| !every.is_zero());
+        let rebuild_every = section.span("rebuild_every");
+        let has_misp = section.is_set("url");
+        if mode == Mode::Mirror {
+            if indicators.is_none() {
+                section.wrong("indicators", "must be set in mode mirror; name a table of kind indicators");
+            }
+            for name in ONLY_ASK {
+                if section.is_set(name) {
+                    section.wrong(name, "says nothing in mode mirror, where MISP is not asked; remove it");
+                }
+            }
+        }
+        if let Some(every) = sync_every {
+            if !has_misp && mode == Mode::Mirror {
+                section.wrong("sync_every", "needs url and key_file: the MISP that the table is made of");
+            }
+            if indicators.is_none() {
+                section.wrong("sync_every", "needs indicators: the table that is kept");
+            }
+            if every < Duration::from_secs(10) {
+                section.wrong("sync_every", "is at least 10s, or 0 for never");
+            }
+        }
+        if rebuild_every < Duration::from_secs(3600) {
+            section.wrong("rebuild_every", "is at least 1h");
+        }
+        (indicators, sync_every, rebuild_every)
+    }
+
     /// Reads them; what is wrong is noted in the section.
     pub fn parse(section: &mut Section<'_>) -> Self {
         let count = |n: i64| u32::try_from(n).unwrap_or(u32::MAX);
-        let base = section.text("url").trim_end_matches('/').to_owned();
+        let mode = if section.choice("mode") == "mirror" { Mode::Mirror } else { Mode::Ask };
+        let (indicators, sync_every, rebuild_every) = Self::table(section, mode);
+        // A mirror answers without a MISP; but one that is half there is a mistake.
+        let is_asked = mode == Mode::Ask || section.is_set("url") || section.is_set("key_file");
+        let base = if is_asked { section.text("url").trim_end_matches('/').to_owned() } else { String::new() };
+        let key_file = if is_asked { section.path("key_file") } else { PathBuf::new() };
         if section.is_set("url")
             && let Err(why) = check_url(&base)
         {
@@ -198,9 +282,13 @@ impl Settings {
             section.wrong("networks_every", "is at least 60s, or 0 for never");
         }
         Self {
+            mode,
+            indicators,
+            sync_every,
+            rebuild_every,
             redis: Self::redis(section),
             sightings: section.bool("sightings").then(|| section.span("sightings_window")),
-            key_file: section.path("key_file"),
+            key_file,
             http,
             filters,
             limits,
@@ -291,12 +379,33 @@ mod tests {
             ("url = 'https://m'\nredis.url = 'r:6379'", "is no address of a Redis"),
             ("url = 'https://m'\nredis.url = 'redis://r'\nredis.user = 'a'", "needs redis.password_file"),
             ("url = 'https://m'\nredis.url = 'redis://r'\nredis.ca = '/c'", "says nothing without TLS"),
+            ("url = 'https://m'\nmode = 'mirror'", "lookups.misp.indicators: must be set in mode mirror"),
+            ("url = 'https://m'\nmode = 'mirror'\nindicators = 't'\nredis.url = 'redis://r'", "redis.url: says nothing in mode mirror"),
+            ("url = 'https://m'\nsync_every = '5m'", "sync_every: needs indicators"),
+            ("url = 'https://m'\nindicators = 't'\nsync_every = '5s'", "sync_every: is at least 10s"),
+            ("url = 'https://m'\nrebuild_every = '5s'", "rebuild_every: is at least 1h"),
             ("url = 'https://m'\ntls.verify = false\ntls.ca = '/c'", "remove one of the two"),
         ];
         for (more, expected) in rows {
             let errors = wrong(more);
             assert!(errors.contains(expected), "{more}: {errors}");
         }
+    }
+
+    #[test]
+    fn a_mirror_needs_a_table_and_no_misp() {
+        let (settings, errors) = parse("mode = 'mirror'\nindicators = 'misp'\n");
+        assert_eq!(errors, "");
+        assert!(settings.mode == Mode::Mirror && !settings.has_misp() && settings.sync_every.is_none());
+        let (_, errors) = parse("mode = 'mirror'\nindicators = 'misp'\nsync_every = '5m'\n");
+        assert!(errors.contains("sync_every: needs url and key_file"), "{errors}");
+        let (_, errors) = parse("");
+        assert!(errors.contains("lookups.misp.url: must be set") && errors.contains("key_file: must be set"), "{errors}");
+        let (_, errors) = parse("mode = 'mirror'\nindicators = 'misp'\nurl = 'https://m'\n");
+        assert!(errors.contains("key_file: must be set"), "{errors}");
+        let synced = "mode = 'mirror'\nindicators = 'misp'\nsync_every = '5m'\nurl = 'https://m'\nkey_file = '/k'\n";
+        let (settings, errors) = parse(synced);
+        assert_eq!((errors.as_str(), settings.sync_every), ("", Some(Duration::from_secs(300))));
     }
 
     #[test]

@@ -92,6 +92,9 @@ pub struct Import {
     before: Option<Status>,
     builder: Option<Builder<Files>>,
     own: Box<Own>,
+    /// As in [`Status`].
+    synced: String,
+    until: u64,
     _lock: StateLock,
 }
 
@@ -128,7 +131,7 @@ impl Import {
             disk.remove(path).map_err(fail("remove", path))?;
         }
         let files = Files { disk: Arc::clone(&disk), dir: dir.clone(), made: [false; 256] };
-        Ok(Self { disk, dir, before, builder: Some(Builder::new(files)), own, _lock: lock })
+        Ok(Self { disk, dir, before, builder: Some(Builder::new(files)), own, synced: String::new(), until: 0, _lock: lock })
     }
 
     /// The folder of the tables.
@@ -159,6 +162,7 @@ impl Import {
         let broken = |source: MirrorError| IntelError::Mirror { path: path.clone(), source };
         let mirror = Mirror::open(Pread::open(&path).map_err(fail("open", &path))?).map_err(broken)?;
         let changes = changes(&*self.disk, &self.dir, before.generation)?;
+        (self.synced, self.until) = (before.synced, changes.until.max(before.until));
         let dir = self.dir.clone();
         let builder = self.builder().map_err(fail("write into", &dir))?;
         builder.add_mirror(&mirror, |key| changes.get(key).is_none()).map_err(broken)?;
@@ -167,6 +171,14 @@ impl Import {
             let _ = builder.add(attribute).map_err(fail("write into", &dir))?;
         }
         Ok(())
+    }
+
+    /// Says that this is a synchronisation.
+    ///
+    /// - `of`: server and filters, in words that are others when either is.
+    /// - `until`: time from which on changes are to be fetched, seconds since 1970.
+    pub fn synced(&mut self, of: String, until: u64) {
+        (self.synced, self.until) = (of, until);
     }
 
     /// Attributes taken so far.
@@ -213,6 +225,8 @@ impl Import {
             by_kind: totals.by_kind.into_iter().map(|(kind, count)| (kind.to_owned(), count)).collect(),
             repeated: totals.repeated + totals.crowded,
             skipped,
+            synced: std::mem::take(&mut self.synced),
+            until: self.until,
         };
         status.write(&*self.disk, &self.dir, &*self.own)?;
         self.remove_older(generation);

@@ -21,6 +21,7 @@ use std::{
     net::IpAddr,
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use rustix::fs::{Mode, OFlags};
@@ -29,7 +30,10 @@ pub use import::Import;
 pub use status::{FORMAT, Status};
 
 use crate::{
-    io::{Disk, disk::LockError},
+    io::{
+        Disk,
+        disk::{LockError, StateLock},
+    },
     tables::{
         Attribute, Filter, Hit, Indicators, Key, Mirror, MirrorError, ReadAt, TableError, Uuid,
         changes::{Change, Changes},
@@ -55,8 +59,17 @@ pub enum IntelError {
     #[error("{}", path.display())]
     Mirror { path: PathBuf, source: MirrorError },
     /// Another process writes.
-    #[error(transparent)]
+    #[error("{}", busy(.0))]
     Lock(#[from] LockError),
+}
+
+fn busy(error: &LockError) -> String {
+    match error {
+        LockError::Held { dir, holder } => {
+            format!("another import or synchronisation ({holder}) writes into {}; try again when it has ended", dir.display())
+        }
+        LockError::Io { .. } => error.to_string(),
+    }
 }
 
 fn fail(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IntelError {
@@ -67,6 +80,28 @@ fn fail(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> IntelError
 /// The folder of a state folder.
 pub fn folder(state_dir: &Path) -> PathBuf {
     state_dir.join("intel")
+}
+
+/// The file that is replaced last whenever the tables change.
+pub fn current(state_dir: &Path) -> PathBuf {
+    folder(state_dir).join(status::NAME)
+}
+
+/// Makes the folder and takes the right to write into it, which [`Tables::change`] wants; an
+/// [`Import`] takes it itself.
+///
+/// - `own`: as for [`Import::begin`].
+///
+/// # Errors
+/// If another process writes, or the folder cannot be used.
+pub fn lock(disk: &dyn Disk, state_dir: &Path, own: &Own) -> Result<StateLock, IntelError> {
+    let dir = folder(state_dir);
+    disk.make_dir(&dir).map_err(fail("make the folder", &dir))?;
+    let lock = StateLock::take(&dir)?;
+    for path in [&dir, &dir.join("lock")] {
+        own(path).map_err(fail("give away", path))?;
+    }
+    Ok(lock)
 }
 
 /// A mirror's file, read at any place.
@@ -98,9 +133,9 @@ impl Pread {
 pub struct Tables {
     pub status: Status,
     /// In memory; asked for every indicator of an alert.
-    pub indicators: Indicators,
+    pub indicators: Arc<Indicators>,
     changes: Changes,
-    mirror: Mirror<Pread>,
+    mirror: Arc<Mirror<Pread>>,
     dir: PathBuf,
 }
 
@@ -110,10 +145,19 @@ impl Tables {
     /// # Errors
     /// [`IntelError`], which names the file and the remedy.
     pub fn load(disk: &dyn Disk, state_dir: &Path) -> Result<Option<Self>, IntelError> {
+        Self::load_after(disk, state_dir, None)
+    }
+
+    /// As [`Tables::load`], with the tables that were read before: of the same generation, only the
+    /// changes are read.
+    ///
+    /// # Errors
+    /// As [`Tables::load`].
+    pub fn load_after(disk: &dyn Disk, state_dir: &Path, before: Option<&Self>) -> Result<Option<Self>, IntelError> {
         let dir = folder(state_dir);
         let mut tries = 0;
         loop {
-            match Self::load_once(disk, &dir) {
+            match Self::load_once(disk, &dir, before) {
                 // A new generation came, and the old one went, between the first file and the last.
                 Err(IntelError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound && tries < 3 => tries += 1,
                 other => return other,
@@ -121,16 +165,21 @@ impl Tables {
         }
     }
 
-    fn load_once(disk: &dyn Disk, dir: &Path) -> Result<Option<Self>, IntelError> {
+    fn load_once(disk: &dyn Disk, dir: &Path, before: Option<&Self>) -> Result<Option<Self>, IntelError> {
         let Some(status) = Status::read(disk, dir)? else { return Ok(None) };
+        if let Some(before) = before.filter(|before| (before.status.generation, &*before.dir) == (status.generation, dir)) {
+            let changes = changes(disk, dir, status.generation)?;
+            let indicators = Arc::new(before.indicators.with_changes(&changes));
+            return Ok(Some(Self { status, indicators, changes, mirror: before.mirror.clone(), dir: dir.to_owned() }));
+        }
         let path = dir.join(format!("filter-{}", status.generation));
         let bytes = disk.read(&path).map_err(fail("read", &path))?;
         let filter = Filter::parse(bytes).map_err(|source| IntelError::Table { path, source })?;
         let path = dir.join(format!("mirror-{}", status.generation));
         let file = Pread::open(&path).map_err(fail("open", &path))?;
-        let mirror = Mirror::open(file).map_err(|source| IntelError::Mirror { path, source })?;
+        let mirror = Arc::new(Mirror::open(file).map_err(|source| IntelError::Mirror { path, source })?);
         let changes = changes(disk, dir, status.generation)?;
-        let indicators = Indicators::new(filter, &changes);
+        let indicators = Arc::new(Indicators::new(filter, &changes));
         Ok(Some(Self { status, indicators, changes, mirror, dir: dir.to_owned() }))
     }
 
@@ -148,6 +197,15 @@ impl Tables {
                 if found.is_empty() { self.networks_around(value) } else { Ok(found) }
             }
         }
+    }
+
+    /// What is known of a value itself, and of the networks around it if it is an address.
+    ///
+    /// # Errors
+    /// As [`Tables::find`].
+    pub fn find_apart(&self, value: &[u8]) -> Result<(Vec<Attribute>, Vec<Attribute>), IntelError> {
+        let own = if self.indicators.probe(value) == Hit::Value { self.of_value(value)? } else { Vec::new() };
+        Ok((own, self.networks_around(value)?))
     }
 
     fn of_value(&self, value: &[u8]) -> Result<Vec<Attribute>, IntelError> {
@@ -173,19 +231,20 @@ impl Tables {
 
     /// Time up to which changes were fetched, seconds since 1970; 0 if never.
     pub fn changed_until(&self) -> u64 {
-        self.changes.until
+        self.changes.until.max(self.status.until)
     }
 
     /// Lays changes over the tables and makes them durable; what is asked afterwards sees them.
     ///
     /// - `all`: attributes and what becomes of each.
     /// - `until`: time up to which changes were fetched, seconds since 1970.
+    /// - `own`: as for [`Import::begin`].
     ///
-    /// Returns true when a full build is due. With an error nothing has changed.
+    /// Returns true when a full build is due. With an error nothing that counts has changed.
     ///
     /// # Errors
     /// If the mirror cannot be read, or the changes cannot be written.
-    pub fn change(&mut self, disk: &dyn Disk, all: Vec<(Attribute, Change)>, until: u64) -> Result<bool, IntelError> {
+    pub fn change(&mut self, disk: &dyn Disk, all: Vec<(Attribute, Change)>, until: u64, own: &Own) -> Result<bool, IntelError> {
         let mut changes = self.changes.clone();
         let mut keys_of: BTreeMap<Uuid, Vec<Key>> = BTreeMap::new();
         for (attribute, change) in all {
@@ -197,8 +256,11 @@ impl Tables {
         changes.forget(&keys_of);
         changes.until = until;
         let name = format!("changes-{}", self.status.generation);
-        put(disk, &self.dir, &name, &changes.encode())?;
-        self.indicators.set_changes(&changes);
+        put(disk, &self.dir, &name, &changes.encode(), own)?;
+        // By the file `current` a running agent sees that there is something new.
+        self.status.until = until;
+        self.status.write(disk, &self.dir, own)?;
+        self.indicators = Arc::new(self.indicators.with_changes(&changes));
         self.changes = changes;
         Ok(self.changes.len() > crate::tables::changes::CHANGES_MAX)
     }
@@ -215,10 +277,10 @@ fn changes(disk: &dyn Disk, dir: &Path, generation: u64) -> Result<Changes, Inte
 }
 
 /// Writes a whole file so that a crash leaves the old one or the new one.
-fn put(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8]) -> Result<(), IntelError> {
+fn put(disk: &dyn Disk, dir: &Path, name: &str, bytes: &[u8], own: &Own) -> Result<(), IntelError> {
     let unfinished = dir.join(format!("{name}.tmp"));
     disk.write(&unfinished, bytes).map_err(fail("write", &unfinished))?;
-    settle(disk, dir, name, &|_| Ok(()))
+    settle(disk, dir, name, own)
 }
 
 /// Gives a file to whoever is to read it.

@@ -11,7 +11,7 @@ use crate::io::Disk;
 pub const FORMAT: u32 = 1;
 
 const MAGIC: &str = "shipper-intel";
-const NAME: &str = "current";
+pub(super) const NAME: &str = "current";
 
 /// What is imported, for people and for the reader of the tables.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +33,16 @@ pub struct Status {
     pub repeated: u64,
     /// What was left out, by reason.
     pub skipped: BTreeMap<String, u64>,
+    /// Of a synchronisation: what it was of (server and filters), and the time up to which changes
+    /// were fetched, seconds since 1970. Absent after an import of files.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub synced: String,
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub until: u64,
+}
+
+fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl Status {

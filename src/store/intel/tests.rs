@@ -89,7 +89,7 @@ fn changes_are_laid_over_and_last() {
         (attribute("c.example", "later"), Change::Put),
         (attribute("203.0.113.0/24", "later"), Change::Put),
     ];
-    assert!(!tables.change(&disk, gone, 77).unwrap());
+    assert!(!tables.change(&disk, gone, 77, &|_| Ok(())).unwrap());
     for tables in [tables, load(state.path())] {
         let found = |value: &str| tables.find(value.as_bytes()).unwrap().first().map(|found| found.event_info.clone());
         assert_eq!([found("a.example"), found("198.51.100.7")], [None, None]);

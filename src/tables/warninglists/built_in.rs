@@ -1,8 +1,8 @@
-//! Lists of our own: what is harmless by a standard, not by somebody's experience.
+//! Lists of our own: what is harmless by a standard, and a few services that everybody uses.
 
 use std::sync::LazyLock;
 
-use super::{Builder, Category, ListError, kinds_of};
+use super::{Builder, Category, ListError, Warninglists, kinds_of};
 
 /// Addresses that nobody on the internet has.
 ///
@@ -68,11 +68,51 @@ const EMPTY_HASHES: &[&str] = &[
     "cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e",
 ];
 
+/// Resolvers that are open to all: an address that half the world asks. Bad use of one is news all the
+/// same, so it is only noted.
+///
+/// # Source
+/// Their operators' own pages: Google Public DNS, Cloudflare 1.1.1.1, Quad9, OpenDNS, AdGuard DNS,
+/// DNS4EU, Control D, Verisign.
+const RESOLVERS: &[&str] = &[
+    "8.8.8.8/32",
+    "8.8.4.4/32",
+    "2001:4860:4860::8888/128",
+    "2001:4860:4860::8844/128",
+    "1.1.1.1/32",
+    "1.0.0.1/32",
+    "2606:4700:4700::1111/128",
+    "2606:4700:4700::1001/128",
+    "9.9.9.9/32",
+    "149.112.112.112/32",
+    "2620:fe::fe/128",
+    "2620:fe::9/128",
+    "208.67.222.222/32",
+    "208.67.220.220/32",
+    "94.140.14.14/32",
+    "94.140.15.15/32",
+    "64.6.64.6/32",
+    "64.6.65.6/32",
+];
+
 /// Hashes whose digits are all the same: fill values, not hashes.
 static CONSTANT_HASHES: LazyLock<Vec<String>> = LazyLock::new(|| {
     let digit = |digit: char| [32, 40, 64, 128].map(|length| digit.to_string().repeat(length));
     ('0'..='9').chain('a'..='f').flat_map(digit).collect()
 });
+
+/// The lists of our own alone.
+pub fn built_in() -> &'static Warninglists {
+    static BUILT_IN: LazyLock<Warninglists> = LazyLock::new(|| {
+        let mut builder = Builder::new();
+        // A few lists of a few entries always fit, as a test shows.
+        builder.add_built_in().and_then(|()| builder.build()).unwrap_or_default()
+    });
+    &BUILT_IN
+}
+
+/// Id, name, kinds, type, entries, and what a match means.
+type OwnList<'l> = (&'l str, &'l str, u16, &'l str, &'l [&'l str], Category);
 
 impl Builder {
     /// Adds the lists of our own.
@@ -84,14 +124,16 @@ impl Builder {
         let names = kinds_of(["domain", "hostname", "url", "email"].into_iter());
         let hashes = kinds_of(["md5", "sha1", "sha256", "sha512", "imphash", "ja3-fingerprint-md5"].into_iter());
         let constant: Vec<&str> = CONSTANT_HASHES.iter().map(String::as_str).collect();
-        let lists: [(&str, &str, u16, &str, &[&str]); 4] = [
-            ("built-in-addresses", "Addresses that are not public", addresses, "cidr", NOT_PUBLIC),
-            ("built-in-names", "Names that are reserved", names, "hostname", RESERVED_NAMES),
-            ("built-in-empty", "Hashes of nothing", hashes, "string", EMPTY_HASHES),
-            ("built-in-constant", "Hashes of one digit", hashes, "string", &constant),
+        let of = Category::FalsePositive;
+        let lists: [OwnList<'_>; 5] = [
+            ("built-in-addresses", "Addresses that are not public", addresses, "cidr", NOT_PUBLIC, of),
+            ("built-in-names", "Names that are reserved", names, "hostname", RESERVED_NAMES, of),
+            ("built-in-empty", "Hashes of nothing", hashes, "string", EMPTY_HASHES, of),
+            ("built-in-constant", "Hashes of one digit", hashes, "string", &constant, of),
+            ("built-in-resolvers", "Public resolvers", addresses, "cidr", RESOLVERS, Category::Known),
         ];
-        for (id, name, kinds, list_type, entries) in lists {
-            self.add_list(id, name.to_owned(), 1, Category::FalsePositive, kinds, list_type, entries.iter().copied())?;
+        for (id, name, kinds, list_type, entries, category) in lists {
+            self.add_list(id, name.to_owned(), 1, category, kinds, list_type, entries.iter().copied())?;
         }
         Ok(())
     }
@@ -136,6 +178,7 @@ mod tests {
             harmless(Kind::Md5, &hex(&md5(b""))) && harmless(Kind::Sha256, &"0".repeat(64)) && harmless(Kind::Imphash, &"f".repeat(32))
         );
         assert!(!harmless(Kind::Md5, &hex(&md5(b"x"))));
+        assert_eq!(lists.check(Kind::Ip, "1.1.1.1").iter().map(|list| list.name.as_str()).collect::<Vec<_>>(), ["Public resolvers"]);
         assert!(lists.lists().iter().all(|list| list.entries > 3));
     }
 }

@@ -17,6 +17,8 @@
 mod built_in;
 mod words;
 
+pub use built_in::built_in;
+
 use std::net::IpAddr;
 
 use aho_corasick::{AhoCorasick, AhoCorasickBuilder, MatchKind};
@@ -156,13 +158,21 @@ impl Builder {
     /// # Errors
     /// [`ListError`] if nothing of it can be used; the builder is as before.
     pub fn add(&mut self, id: &str, bytes: &[u8]) -> Result<(), ListError> {
+        self.add_as(id, bytes, None)
+    }
+
+    /// As [`Builder::add`], where somebody else says what a match means.
+    ///
+    /// # Errors
+    /// As [`Builder::add`].
+    pub fn add_as(&mut self, id: &str, bytes: &[u8], category: Option<Category>) -> Result<(), ListError> {
         let file: File = serde_json::from_slice(bytes).map_err(|source| ListError::Form { id: id.to_owned(), source })?;
-        let category = match file.category.as_deref() {
+        let category = category.unwrap_or_else(|| match file.category.as_deref() {
             Some("known") => Category::Known,
             Some("false_positive") => Category::FalsePositive,
             _ if is_known_by_name(id) => Category::Known,
             _ => Category::FalsePositive,
-        };
+        });
         let kinds = kinds_of(file.matching_attributes.iter().map(String::as_str));
         self.add_list(id, file.name, file.version, category, kinds, &file.kind, file.list.iter().map(String::as_str))
     }

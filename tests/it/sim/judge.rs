@@ -310,7 +310,7 @@ struct Expected {
 
 /// What handlers make of a file's whole lines: they know no place and no time.
 fn expect(plan: &Plan, source: usize, content: &[u8]) -> Expected {
-    let branches = plan.branches_of(source).map(|handler| (handler.spec.build(), handler.routes.clone())).collect::<Vec<_>>();
+    let branches = plan.branches_of(source).map(|handler| (handler.spec.build(&plan.shelf), handler.routes.clone())).collect::<Vec<_>>();
     let from = vec![0; branches.len()];
     let mut desk = Desk::new(branches, DraftPool::new(1), true);
     let mut expected = Expected { messages: Vec::new(), rejected: Vec::new(), huge: Vec::new() };

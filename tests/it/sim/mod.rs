@@ -114,7 +114,7 @@ impl Sink for OnCluster {
 struct Echo;
 
 impl lookups::Spec for Echo {
-    fn build(&self, _: &str) -> Result<Box<dyn Lookup>, LookupError> {
+    fn build(&self, _: &str, _: &shipper::lookups::Given<'_>) -> Result<Box<dyn Lookup>, LookupError> {
         Ok(Box::new(Self))
     }
 }

@@ -1,7 +1,8 @@
 //! Values: what is asked for a question, what may be sent, and when two are the same.
 //!
 //! MISP's columns compare without case **and without accents**, so an answer may hold what nobody
-//! asked for; a value counts only where both normal forms are equal, byte for byte.
+//! asked for; a value counts only where both normal forms are equal, byte for byte. The tables and who
+//! asks them go by the same forms and the same questions, so that nothing falls between them.
 
 use std::net::IpAddr;
 
@@ -18,6 +19,11 @@ pub enum Via {
     Parent,
     /// It is a network that holds the address in question.
     Network,
+}
+
+impl Expand {
+    /// Everything there is.
+    pub const ALL: Self = Self { hosts: true, parents: true };
 }
 
 impl Via {
@@ -91,6 +97,16 @@ pub fn may_be_sent(value: &str) -> Result<(), &'static str> {
         return Err("is longer than any value in MISP");
     }
     Ok(())
+}
+
+/// Tells each thing to ask for a value, as [`asks`] does, until `ask` gives true; gives back whether it
+/// did. Where a value is in its normal form already, as those of extraction are, nothing is allocated.
+pub fn any_ask(kind: &str, value: &str, expand: Expand, mut ask: impl FnMut(&str, Via) -> bool) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_graphic() && !byte.is_ascii_uppercase() && byte != b':';
+    if kind == "url" || !value.bytes().all(is_plain) || (kind == "ip" && !value.bytes().all(|b| b.is_ascii_digit() || b == b'.')) {
+        return asks(kind, value, expand).iter().any(|(value, via)| ask(value, *via));
+    }
+    ask(value, Via::Value) || (kind == "domain" && expand.parents && parents(value).any(|parent| ask(parent, Via::Parent)))
 }
 
 /// What to ask for a value, each once, in normal form; the value itself first.
@@ -228,6 +244,30 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_is_told_one_by_one_is_what_is_asked(
+            value in "[a-cA-C.:/é%@|#? \\[\\]0-9]{0,24}|[a-c]{1,3}(\\.[a-c]{1,3}){1,4}|1\\.2\\.[0-9]{1,3}\\.0?4",
+            hosts: bool, parents: bool, stop in 0usize..4,
+        ) {
+            for kind in ["url", "domain", "ip", "md5", "email"] {
+                let expand = Expand { hosts, parents };
+                let mut told = Vec::new();
+                let is_stopped = any_ask(kind, &value, expand, |value, via| {
+                    told.push((value.to_owned(), via));
+                    false
+                });
+                prop_assert!(!is_stopped);
+                let all = asks(kind, &value, expand);
+                prop_assert_eq!(&told, &all);
+                let mut left = stop;
+                let stopped = any_ask(kind, &value, expand, |_, _| {
+                    left = left.wrapping_sub(1);
+                    left == usize::MAX
+                });
+                prop_assert_eq!(stopped, stop < all.len());
+            }
+        }
+
         #[test]
         fn a_normal_form_is_its_own_and_nothing_panics(value in "[a-cA-C.:/é%@|#? \\[\\]0-9]{0,24}") {
             let once = normal(&value);
