@@ -45,6 +45,8 @@ struct Parts {
     records: Vec<Place>,
     /// Records that a branch cut at a limit of its own.
     cuts: Vec<(u8, &'static str)>,
+    /// What a branch found in records, by type.
+    finds: Vec<(u8, &'static str, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -260,6 +262,22 @@ pub struct Apart<'m> {
     pub time_ms: i64,
 }
 
+/// A message that was emitted before, for [`Draft::again`].
+#[derive(Clone, Debug)]
+pub struct Again<'a> {
+    /// Slot of the output in the topology's list.
+    pub output: u8,
+    pub branch: u8,
+    /// Where its record lies in the slab.
+    pub place: Place,
+    /// As the header `shipper-origin` said it.
+    pub origin: &'a str,
+    pub time_ms: i64,
+    /// Where they lie in the slab.
+    pub key: Option<Range<usize>>,
+    pub payload: Range<usize>,
+}
+
 impl Drop for Batch {
     fn drop(&mut self) {
         if let Some(pool) = self.pool.take() {
@@ -269,6 +287,7 @@ impl Drop for Batch {
             parts.headers.clear();
             parts.records.clear();
             parts.cuts.clear();
+            parts.finds.clear();
             let _ = pool.push(parts);
         }
     }
@@ -316,6 +335,25 @@ impl Draft {
         let bytes = &slab.bytes[place.start as usize..(place.start + place.len) as usize];
         (bytes, Outbox { parts, place, branch, routes, origin })
     }
+    /// Writes a message that was emitted before: its key and payload lie in the slab.
+    ///
+    pub fn again(&mut self, again: Again<'_>) {
+        let Again { output, branch, place, origin, time_ms, key, payload } = again;
+        let Batch { slab, parts, .. } = &mut self.batch;
+        let put = |arena: &mut Vec<u8>, bytes: &[u8]| {
+            let start = narrow(arena.len());
+            arena.extend_from_slice(bytes);
+            Span { start, end: narrow(arena.len()) }
+        };
+        let first = narrow(parts.headers.len());
+        let origin = put(&mut parts.arena, origin.as_bytes());
+        parts.headers.push((ORIGIN_HEADER, origin));
+        let key = key.map(|key| put(&mut parts.arena, &slab.bytes[key]));
+        let payload = Payload::Slab(Span { start: narrow(payload.start), end: narrow(payload.end) });
+        parts.records.push(place);
+        let record = narrow(parts.records.len() - 1);
+        parts.messages.push(Meta { output, branch, record, key, headers: (first, first + 1), payload, time_ms });
+    }
     /// Messages written so far.
     pub fn len(&self) -> usize {
         self.batch.len()
@@ -327,6 +365,10 @@ impl Draft {
     /// Branch and limit of every record that a handler cut ([`Outbox::cut`]).
     pub fn cuts(&self) -> &[(u8, &'static str)] {
         &self.batch.parts.cuts
+    }
+    /// Branch, type and number of what handlers found ([`Outbox::found`]).
+    pub fn finds(&self) -> &[(u8, &'static str, u32)] {
+        &self.batch.parts.finds
     }
     /// Forgets what was written after the first `messages` (a handler that emitted and then refused).
     pub fn cut_back(&mut self, messages: usize) {
@@ -367,6 +409,14 @@ impl<'d> Outbox<'d> {
     /// Notes that a limit of the handler kept it from telling all of the record; counted by its name.
     pub fn cut(&mut self, limit: &'static str) {
         self.parts.cuts.push((self.branch, limit));
+    }
+
+    /// Notes that the record holds `count` things of this type; counted by it.
+    pub fn found(&mut self, kind: &'static str, count: u32) {
+        match self.parts.finds.iter_mut().find(|(branch, known, _)| (*branch, *known) == (self.branch, kind)) {
+            Some((_, _, sum)) => *sum = sum.saturating_add(count),
+            None => self.parts.finds.push((self.branch, kind, count)),
+        }
     }
 
     /// Begins a message on one of the handler's outputs (its index in `Handler::outputs`).

@@ -1,24 +1,7 @@
 //! Refused bytes as they were read, with the reason: how they lie in a segment.
 //!
-//! A segment is a file of entries, each
-//!
-//! ```text
-//! 4 bytes   magic
-//! 4 bytes   length of the header, little-endian
-//! 4 bytes   length of the refused bytes
-//! 4 bytes   CRC32C of the entry's offset in the segment and of both lengths
-//! 4 bytes   CRC32C of the header and the refused bytes
-//! …         header: JSON, see Header
-//! …         the refused bytes
-//! ```
-//!
-//! Refused bytes come from whoever can make a host log a line. The offset in the first checksum
-//! keeps such a line from posing as an entry when a reader looks for the next one behind damage,
-//! and from costing more than a look at twenty bytes.
-//!
-//! Only appended to, so a crash can leave a torn entry at the end of a segment and nowhere else:
-//! [`entries`] gives that back as [`Found::Torn`], and anything that fits no entry in the middle
-//! as [`Found::Damaged`], never silently. No I/O here; `store` writes and fsyncs.
+//! A segment is a file of entries of a [`journal`](crate::journal): a header (JSON, see [`Header`]), then the
+//! refused bytes. No I/O here; `store` writes and fsyncs.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
@@ -27,11 +10,10 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-/// First bytes of an entry: not UTF-8, so that no text holds them.
-const MAGIC: [u8; 4] = [0xD1, b'L', 0xE7, b'1'];
+use crate::journal::{self, Magic};
 
-/// Bytes before the header.
-const FRAME_BYTES: usize = 20;
+/// First bytes of an entry.
+const MAGIC: Magic = [0xD1, b'L', 0xE7, b'1'];
 
 /// Bytes. Of each text in a header only this much is kept: a detail may quote what a peer said.
 const TEXT_BYTES_MAX: usize = 4 << 10;
@@ -113,27 +95,7 @@ pub struct Entry {
 pub fn append(segment: &mut Vec<u8>, base: u64, entry: &Entry) {
     // A struct of strings always serialises; an empty header would show as damage, not as a loss.
     let header = serde_json::to_vec(&entry.header.cut()).unwrap_or_default();
-    let header_len = u32::try_from(header.len()).unwrap_or(0);
-    let body_len = u32::try_from(entry.bytes.len()).unwrap_or(u32::MAX);
-    let body = entry.bytes.get(..body_len as usize).unwrap_or(&entry.bytes);
-    let place = place_crc(base + segment.len() as u64, header_len, body_len);
-    segment.extend_from_slice(&MAGIC);
-    segment.extend_from_slice(&header_len.to_le_bytes());
-    segment.extend_from_slice(&body_len.to_le_bytes());
-    segment.extend_from_slice(&place.to_le_bytes());
-    segment.extend_from_slice(&content_crc(&header, body).to_le_bytes());
-    segment.extend_from_slice(&header);
-    segment.extend_from_slice(body);
-}
-
-fn place_crc(offset: u64, header_len: u32, body_len: u32) -> u32 {
-    let crc = crc32c::crc32c(&offset.to_le_bytes());
-    let crc = crc32c::crc32c_append(crc, &header_len.to_le_bytes());
-    crc32c::crc32c_append(crc, &body_len.to_le_bytes())
-}
-
-fn content_crc(header: &[u8], bytes: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(header), bytes)
+    journal::append(MAGIC, segment, base, &header, &[&entry.bytes]);
 }
 
 /// What a segment holds, in order.
@@ -153,59 +115,13 @@ pub enum Found<'s> {
 }
 
 /// Reads a whole segment.
-pub fn entries(segment: &[u8]) -> Entries<'_> {
-    Entries { segment, at: 0 }
-}
-
-/// See [`entries`].
-#[derive(Clone, Debug)]
-pub struct Entries<'s> {
-    segment: &'s [u8],
-    at: usize,
-}
-
-impl<'s> Iterator for Entries<'s> {
-    type Item = Found<'s>;
-
-    fn next(&mut self) -> Option<Found<'s>> {
-        if self.at >= self.segment.len() {
-            return None;
-        }
-        let from = self.at as u64;
-        if let Some((header, bytes, end)) = entry_at(self.segment, self.at) {
-            self.at = end;
-            return Some(Found::Entry { offset: from, header, bytes });
-        }
-        let next = (self.at + 1..self.segment.len())
-            .filter(|at| self.segment.get(*at..).is_some_and(|rest| rest.starts_with(&MAGIC)))
-            .find(|at| entry_at(self.segment, *at).is_some());
-        self.at = next.unwrap_or(self.segment.len());
-        Some(match next {
-            Some(to) => Found::Damaged { from, to: to as u64 },
-            None => Found::Torn { from },
-        })
-    }
-}
-
-/// The entry at `at` and where it ends; `None` if there is no whole one.
-fn entry_at(segment: &[u8], at: usize) -> Option<(Box<Header>, &[u8], usize)> {
-    let rest = segment.get(at..)?;
-    let (frame, rest) = rest.split_at_checked(FRAME_BYTES)?;
-    let number = |at: usize| Some(u32::from_le_bytes(frame.get(at..at + 4)?.try_into().ok()?));
-    if !frame.starts_with(&MAGIC) {
-        return None;
-    }
-    let (header_len, body_len) = (number(4)?, number(8)?);
-    if place_crc(at as u64, header_len, body_len) != number(12)? {
-        return None;
-    }
-    let (header, rest) = rest.split_at_checked(header_len as usize)?;
-    let bytes = rest.get(..body_len as usize)?;
-    if content_crc(header, bytes) != number(16)? {
-        return None;
-    }
-    let header = serde_json::from_slice(header).ok()?;
-    Some((header, bytes, at + FRAME_BYTES + header_len as usize + body_len as usize))
+pub fn entries(segment: &[u8]) -> impl Iterator<Item = Found<'_>> {
+    let header = |bytes: &[u8]| serde_json::from_slice(bytes).ok();
+    journal::entries(MAGIC, segment, 0, header).map(|found| match found {
+        journal::Found::Entry { from, header, body, .. } => Found::Entry { offset: from as u64, header, bytes: body },
+        journal::Found::Damaged { from, to } => Found::Damaged { from: from as u64, to: to as u64 },
+        journal::Found::Torn { from } => Found::Torn { from: from as u64 },
+    })
 }
 
 /// The file name of a segment: `00000042.dlq`.

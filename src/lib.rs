@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod journal;
 pub mod limits;
 pub mod metrics;
 pub mod position;
@@ -27,6 +28,7 @@ pub mod dead_letter;
 pub mod framing;
 pub mod intel;
 pub mod ledger;
+pub mod spool;
 pub mod synth;
 pub mod tables;
 

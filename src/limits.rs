@@ -155,6 +155,17 @@ pub const MISP_SYNC_TRIES: u32 = 4;
 /// Seconds before the last synchronisation from which on changes are fetched: clocks differ, and what
 /// MISP writes is seen a while later.
 pub const MISP_SYNC_OVERLAP_SECONDS: u64 = 900;
+/// Milliseconds without an answer of MISP, while searches are out, after which messages are put by: well
+/// past a slow search, and long before a search of the default timeout fails.
+pub const MISP_SILENCE_MS: u64 = 10_000;
+/// Milliseconds after which a lookup with open messages looks whether they have to be put by.
+pub const LOOKUP_LOOK_MS: u64 = 500;
+/// Bytes of a spool at least: room for some of the longest records.
+pub const SPOOL_BYTES_MIN: u64 = 1 << 20;
+/// Milliseconds between two looks at what of a spool is worked off, while there is something in it.
+pub const SPOOL_LOOK_MS: u64 = 1000;
+/// Milliseconds without any answer after which a drain does not wait for what a spool keeps anyway.
+pub const KEPT_REST_MS: u64 = 1000;
 /// Pages of one search or synchronisation: past this, MISP repeats itself.
 pub const MISP_PAGES_MAX: u32 = 100_000;
 

@@ -10,9 +10,10 @@
 pub mod counts;
 mod graph;
 mod news;
+mod own;
 pub mod progress;
 
-pub use counts::{BranchCounts, Metrics, Reasons, SourceCounts};
+pub use counts::{BranchCounts, Level, Metrics, Reasons, SourceCounts};
 pub use graph::{LookupCounts, StageCounts};
 pub use news::{Change, Listener, Loss, News};
 pub use progress::{Behind, Progress};
@@ -98,6 +99,7 @@ pub struct Board {
     chapter: Arc<AtomicU64>,
     dropped: Counts,
     archives: Counts,
+    figures: own::Figures,
     certificates: Arc<Mutex<BTreeMap<String, Certificate>>>,
 }
 
@@ -167,6 +169,7 @@ impl Board {
     pub fn begin(&self) {
         lock(&self.rows).clear();
         lock(&self.certificates).clear();
+        self.figures.begin();
         self.chapter.store((self.chapter.load(Ordering::Relaxed) | 1) + 1, Ordering::Relaxed);
     }
     /// The graph ends so that the next can begin in its place.
@@ -201,6 +204,10 @@ impl Board {
     /// What became of the archives of files that rotate.
     pub fn archives(&self) -> &Counts {
         &self.archives
+    }
+    /// Each component with what it counts of its own, as far as that says something: a line for the log.
+    pub fn figures(&self) -> Vec<(String, String)> {
+        self.figures.lines()
     }
     /// Each component with a certificate, and when the first of them ends, wall time.
     pub fn certificates(&self) -> Vec<(String, Nanos)> {

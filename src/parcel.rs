@@ -58,6 +58,8 @@ pub enum Settled {
     Delivered(Vec<u32>),
     /// One refused for good, proven alone; it goes to the dead letter.
     Refused(u32, String),
+    /// These are in the lookup's spool: they come again.
+    PutBy(Vec<u32>),
 }
 
 /// Where a sink's answers go. Cheap to clone; callable from any thread.
@@ -110,6 +112,10 @@ impl Acks {
     /// One message was delivered.
     pub fn delivered_one(&self, stream: u32, seq: u64, number: u32) {
         self.home.settle(self.sink, Settle { stream, seq, messages: Settled::One(number) });
+    }
+    /// These messages are in the lookup's spool, durably.
+    pub fn put_by(&self, stream: u32, seq: u64, numbers: Vec<u32>) {
+        self.home.settle(self.sink, Settle { stream, seq, messages: Settled::PutBy(numbers) });
     }
     /// A message that was made of one of the parcel's; before that one is settled.
     pub fn child(&self, child: Child) {

@@ -45,8 +45,8 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
     println!(
         "config {} is right: {} sources, {} handlers, {}{} sinks",
         path.display(),
-        plan.sources.len(),
-        plan.handlers.len(),
+        plan.written().0,
+        plan.written().1,
         between(&plan),
         plan.sinks.len()
     );

@@ -363,4 +363,7 @@ fn tell(metrics: &Metrics) {
     for (lookup, counts) in metrics.lookups() {
         tracing::info!(lookup, taken = counts.taken.get(), settled = counts.settled.get(), emitted = counts.emitted.get(), "statistics");
     }
+    for (component, figures) in metrics.figures() {
+        tracing::info!(component, figures, "statistics");
+    }
 }

@@ -23,10 +23,13 @@ pub use crate::{
     parcel::{Acks, Child, Home, Inbox, Parcel},
     register::{Finding, Level},
 };
+pub use put_by::PutBy;
 
 crate::register! { Kind:
     misp::Misp,
 }
+
+mod put_by;
 
 /// What exists: a kind of lookup.
 pub trait Kind: Sync {
@@ -64,6 +67,10 @@ pub trait Spec: Send + Sync + fmt::Debug {
     /// # Errors
     /// What can never work with these settings on this host.
     fn build(&self, name: &str, given: &Given<'_>) -> Result<Box<dyn Lookup>, LookupError>;
+    /// Whether it can put messages by while it cannot ask; `None` for a kind that never does.
+    fn spool(&self) -> Option<Spooling> {
+        None
+    }
     /// Looks at the files that the settings name: what `shipper check --offline` can say. One line
     /// per finding.
     ///
@@ -78,6 +85,13 @@ pub trait Spec: Send + Sync + fmt::Debug {
         let _ = name;
         Vec::new()
     }
+}
+
+/// How a lookup puts messages by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spooling {
+    /// Bytes on disk at most; `None`: it does not, but what an earlier run has put by is worked off.
+    pub max: Option<u64>,
 }
 
 /// A running lookup.
@@ -116,12 +130,21 @@ pub enum LookupError {
 #[derive(Clone, Debug)]
 pub struct Emit {
     routes: Vec<Option<u8>>,
+    spool: Option<PutBy>,
 }
 
 impl Emit {
     /// - `routes`: for each of the kind's outputs its slot in the topology, `None` if unwired.
     pub fn new(routes: Vec<Option<u8>>) -> Self {
-        Self { routes }
+        Self { routes, spool: None }
+    }
+    /// The same, with a place for what cannot be asked about now.
+    pub fn with_spool(self, spool: PutBy) -> Self {
+        Self { spool: Some(spool), ..self }
+    }
+    /// Where messages go that cannot be asked about now; `None` where they wait.
+    pub fn spool(&self) -> Option<&PutBy> {
+        self.spool.as_ref()
     }
     /// True if the output is wired; what nobody takes need not be built.
     pub fn wants(&self, output: usize) -> bool {

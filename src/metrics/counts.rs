@@ -46,6 +46,7 @@ pub struct Metrics {
     dropped: Counts,
     dead_letter: Counts,
     cut: Counts,
+    found: Counts,
     in_flight: Family<Labels, Level>,
     emitted: Counts,
     delivered: Counts,
@@ -83,6 +84,7 @@ impl Metrics {
             dropped: Counts::default(),
             dead_letter: Counts::default(),
             cut: Counts::default(),
+            found: Counts::default(),
             in_flight: Family::default(),
             emitted: Counts::default(),
             delivered: Counts::default(),
@@ -108,6 +110,7 @@ impl Metrics {
         metrics.register("shipper_dropped_bytes", "Bytes of frames that a rule dropped", metrics.dropped.clone());
         metrics.register("shipper_dead_letter_bytes", "Bytes of frames that went into the dead letter", metrics.dead_letter.clone());
         metrics.register("shipper_cut_records", "Records of which a limit of the handler left something out", metrics.cut.clone());
+        metrics.register("shipper_found_indicators", "Indicators that a handler found in records, by type", metrics.found.clone());
         metrics.register("shipper_in_flight_bytes", "Bytes of frames read and not yet acked", metrics.in_flight.clone());
         metrics.register("shipper_emitted_messages", "Messages for required sinks, one for each sink", metrics.emitted.clone());
         metrics.register("shipper_delivered_messages", "Messages that required sinks delivered", metrics.delivered.clone());
@@ -234,6 +237,7 @@ impl Metrics {
             dropped: Reasons::new(&self.dropped, &at),
             dead_letter: Reasons::new(&self.dead_letter, &at),
             cut: Reasons::new(&self.cut, &at),
+            found: Reasons::by("type", &self.found, &at),
             in_flight: self.in_flight.get_or_create_owned(&at),
             emitted: self.emitted.get_or_create_owned(&at),
             delivered: self.delivered.get_or_create_owned(&at),
@@ -254,7 +258,15 @@ impl Metrics {
         let registry = self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &registry);
+        drop(registry);
+        let end = text.trim_end_matches("# EOF\n").len();
+        text.insert_str(end, &self.board.figures.text());
         text
+    }
+
+    /// Each component with what it counts of its own: see [`Board::figures`].
+    pub fn figures(&self) -> Vec<(String, String)> {
+        self.board.figures()
     }
 }
 
@@ -292,6 +304,8 @@ pub struct BranchCounts {
     pub dead_letter: Reasons,
     /// Records, by the limit of the handler that left something of them out.
     pub cut: Reasons,
+    /// Indicators found in records, by type.
+    pub found: Reasons,
     /// Read and not yet acked.
     pub in_flight: Level,
     /// Messages for required sinks: two sinks of one message are two.
@@ -311,9 +325,10 @@ impl BranchCounts {
     }
 }
 
-/// A count by reason. A reason's counter is looked up once and then kept.
+/// A count by reason, or by whatever else its label says. A reason's counter is looked up once and then kept.
 #[derive(Clone, Debug)]
 pub struct Reasons {
+    label: &'static str,
     family: Counts,
     at: Labels,
     known: Arc<Mutex<Vec<(&'static str, Count)>>>,
@@ -321,7 +336,11 @@ pub struct Reasons {
 
 impl Reasons {
     pub(super) fn new(family: &Counts, at: &Labels) -> Self {
-        Self { family: family.clone(), at: at.clone(), known: Arc::default() }
+        Self::by("reason", family, at)
+    }
+
+    pub(super) fn by(label: &'static str, family: &Counts, at: &Labels) -> Self {
+        Self { label, family: family.clone(), at: at.clone(), known: Arc::default() }
     }
 
     /// The counter of one reason, for keeping.
@@ -331,7 +350,7 @@ impl Reasons {
             return count.clone();
         }
         let mut at = self.at.clone();
-        at.push(("reason", reason.to_owned()));
+        at.push((self.label, reason.to_owned()));
         let count = self.family.get_or_create_owned(&at);
         known.push((reason, count.clone()));
         count

@@ -15,6 +15,7 @@ use crate::{
     metrics::Standing,
     position::{Position, encode_name},
     register::{Field, Section},
+    store::StoreHandle,
 };
 
 crate::register! { Kind:
@@ -23,6 +24,8 @@ crate::register! { Kind:
     stdin::Stdin,
     agent::Agent,
 }
+
+pub mod spool;
 
 /// What exists: a kind of source.
 pub trait Kind: Sync {
@@ -60,6 +63,9 @@ pub fn address(kind: &str, stream: &StreamName<'_>, position: &Position) -> Stri
     let own = ALL.iter().find(|known| known.name() == kind).and_then(|known| known.address(stream, position));
     let name = encode_name(stream.stream);
     own.unwrap_or_else(|| match position {
+        Position::File { segment, offset, .. } if kind == crate::spool::KIND => {
+            format!("spool/{}/{segment}/{offset}", encode_name(stream.source))
+        }
         Position::File { segment, incarnation: 0, offset } => format!("file/{}/{name}/{segment}/{offset}", encode_name(stream.source)),
         Position::File { segment, incarnation, offset } => {
             format!("file/{}/{name}/{segment}~{incarnation}/{offset}", encode_name(stream.source))
@@ -82,6 +88,11 @@ pub trait Spec: Send + Sync + fmt::Debug {
     /// False for a source that is no reason to run: the agent ends when all others have ended.
     fn keeps_running(&self) -> bool {
         true
+    }
+    /// True where all that is in flight is kept on disk by ourselves: a drain does not wait for a peer
+    /// that is away.
+    fn is_kept(&self) -> bool {
+        false
     }
     /// What it reads of the file system, for `shipper doctor`.
     fn reads(&self) -> Vec<Reads> {
@@ -127,6 +138,10 @@ pub trait Admit {
     fn lag(&self, bytes: u64);
     /// Counts bytes that vanished unread.
     fn missed(&self, bytes: u64);
+    /// The store, for a source whose records lie there; `None` where nothing is kept.
+    fn store(&self) -> Option<StoreHandle> {
+        None
+    }
     /// Says that a stream has ended for good: once nothing is owed for it, its row leaves the
     /// checkpoint. A stream that was never opened is forgotten at once. An admission without a
     /// checkpoint has nothing to forget.
@@ -171,6 +186,8 @@ pub enum ChunkKind {
     Lines,
     /// One frame that can be no record: a lost tail, a line beyond the limit. The reason.
     Broken(&'static str),
+    /// Whole entries of a spool: messages that were emitted before.
+    Spooled,
 }
 
 /// What ends a source.
@@ -197,6 +214,7 @@ mod tests {
             ("file", "/var/log/a.log", file(3, 2), "file/waf/%2Fvar%2Flog%2Fa.log/3~2/1024"),
             ("file", "fe00-98a1ff-18a9c0d1", file(0, 0), "file/waf/fe00-98a1ff-18a9c0d1/1024"),
             ("file", "fe00-98a1ff-18a9c0d1", file(0, 3), "file/waf/fe00-98a1ff-18a9c0d1~3/1024"),
+            ("spool", "spool", file(3, 0), "spool/waf/3/1024"),
             ("stdin", "stdin/1764", Position::Count(7), "stdin/1764/7"),
             ("of a later build", "t", Position::Kafka { partition: 3, offset: 9, epoch: 0 }, "kafka/t/3/9"),
         ] {

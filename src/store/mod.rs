@@ -1,4 +1,4 @@
-//! The thread that writes and fsyncs everything of ours: checkpoint, snapshots and dead letter.
+//! The thread that writes and fsyncs everything of ours: checkpoint, snapshots, dead letter, spools.
 //!
 //! [`Writer`] is the whole of it as a plain state machine over a [`Disk`](crate::io::Disk): no
 //! thread, no clock, so that the simulator stops it in the middle of any call. [`start`] puts a
@@ -13,6 +13,8 @@
 
 pub mod intel;
 mod letters;
+mod segments;
+mod spools;
 #[cfg(test)]
 mod tests;
 mod thread;
@@ -21,5 +23,6 @@ mod twin;
 mod writer;
 
 pub use letters::{Dropped, OnFull};
+pub use spools::{SPOOL, Spool};
 pub use thread::{Asked, Body, Reply, StoreHandle, body, start};
 pub use writer::{Done, Job, Options, StoreError, Writer};

@@ -16,7 +16,10 @@ use std::{
     time::Duration,
 };
 
-use super::writer::{Done, Job, Writer};
+use super::{
+    spools::Spool,
+    writer::{Done, Job, Writer},
+};
 use crate::{
     checkpoint::{Checkpoint, Snapshot},
     clock::{Clock, Nanos, SystemClock, nanos},
@@ -25,6 +28,7 @@ use crate::{
     limits,
     metrics::{Standing, State},
     ring::Mailbox,
+    spool,
 };
 
 /// Called on the store thread once the job is durable; never called if the thread ends before.
@@ -49,6 +53,14 @@ impl Asked {
     pub fn dead_letter(entry: Entry, reply: Reply) -> Box<Self> {
         Box::new(Self { job: Job::DeadLetter { entry, tag: 0 }, reply })
     }
+    /// Keeps messages for a lookup.
+    pub fn spool(lookup: String, entries: Vec<spool::Entry>, reply: Reply) -> Box<Self> {
+        Box::new(Self { job: Job::Spool { lookup, entries, tag: 0 }, reply })
+    }
+    /// Says that of a lookup's messages everything below this place is worked off.
+    pub fn unspool(lookup: String, segment: u32, offset: u64, reply: Reply) -> Box<Self> {
+        Box::new(Self { job: Job::Unspool { lookup, segment, offset, tag: 0 }, reply })
+    }
 }
 
 impl fmt::Debug for Asked {
@@ -57,12 +69,16 @@ impl fmt::Debug for Asked {
     }
 }
 
+/// Spools by lookup.
+type Spools = Arc<Mutex<BTreeMap<String, Arc<Spool>>>>;
+
 /// The way to the store thread. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct StoreHandle {
     mailbox: Arc<Mailbox<Box<Asked>>>,
     turns: Arc<AtomicU64>,
     dead_letter_bytes: Arc<AtomicU64>,
+    spools: Spools,
     thread: Arc<Mutex<Option<JoinHandle<()>>>>,
 }
 
@@ -81,6 +97,15 @@ impl StoreHandle {
     /// Bytes of all dead-letter segments, as of the last commit.
     pub fn dead_letter_bytes(&self) -> u64 {
         self.dead_letter_bytes.load(Ordering::Relaxed)
+    }
+    /// The spool of a lookup.
+    pub fn spool(&self, lookup: &str) -> Arc<Spool> {
+        of(&self.spools, lookup)
+    }
+    /// Lookups with something in their spools.
+    pub fn spooled(&self) -> Vec<String> {
+        let spools = self.spools.lock().unwrap_or_else(PoisonError::into_inner);
+        spools.values().filter(|spool| spool.bytes() > 0).map(|spool| spool.lookup().to_owned()).collect()
     }
     /// Makes the loop turn once.
     pub fn nudge(&self) {
@@ -124,13 +149,17 @@ pub fn body(writer: Writer, standing: Standing) -> (StoreHandle, Body) {
     let mailbox = Mailbox::new(limits::STORE_JOBS);
     let turns = Arc::new(AtomicU64::new(0));
     let dead_letter_bytes = Arc::new(AtomicU64::new(writer.dead_letter_bytes()));
+    let spools = Spools::default();
+    writer.spools().for_each(|(lookup, ends)| of(&spools, lookup).publish(ends));
     let handle = StoreHandle {
         mailbox: mailbox.clone(),
         turns: turns.clone(),
         dead_letter_bytes: dead_letter_bytes.clone(),
+        spools: spools.clone(),
         thread: Arc::default(),
     };
-    let running = Running { writer, standing, mailbox, turns, dead_letter_bytes, replies: BTreeMap::new(), tag: 0, gathered: Vec::new() };
+    let (replies, gathered) = (BTreeMap::new(), Vec::new());
+    let running = Running { writer, standing, mailbox, turns, dead_letter_bytes, spools, replies, tag: 0, gathered };
     (handle, Body(running))
 }
 
@@ -150,6 +179,7 @@ struct Running {
     mailbox: Arc<Mailbox<Box<Asked>>>,
     turns: Arc<AtomicU64>,
     dead_letter_bytes: Arc<AtomicU64>,
+    spools: Spools,
     replies: BTreeMap<u64, Reply>,
     tag: u64,
     gathered: Vec<Job>,
@@ -190,7 +220,11 @@ impl Running {
             let Asked { mut job, reply } = *asked;
             self.tag += 1;
             match &mut job {
-                Job::Save { tag, .. } | Job::Snapshot { tag, .. } | Job::DeadLetter { tag, .. } => *tag = self.tag,
+                Job::Save { tag, .. }
+                | Job::Snapshot { tag, .. }
+                | Job::DeadLetter { tag, .. }
+                | Job::Spool { tag, .. }
+                | Job::Unspool { tag, .. } => *tag = self.tag,
             }
             self.replies.insert(self.tag, reply);
             self.gathered.push(job);
@@ -207,7 +241,10 @@ impl Running {
     }
 
     fn commit(&mut self) {
-        for done in self.writer.commit(std::mem::take(&mut self.gathered)) {
+        let all = self.writer.commit(std::mem::take(&mut self.gathered));
+        // Before the answers: what is no longer on its way is counted on disk.
+        self.writer.spools().for_each(|(lookup, ends)| of(&self.spools, lookup).publish(ends));
+        for done in all {
             let (Done::Saved { tag, .. } | Done::Remembered { tag } | Done::Kept { tag }) = done;
             if let Some(reply) = self.replies.remove(&tag) {
                 reply(done);
@@ -223,6 +260,11 @@ impl Running {
             None => State::Ready,
         });
     }
+}
+
+fn of(spools: &Spools, lookup: &str) -> Arc<Spool> {
+    let mut spools = spools.lock().unwrap_or_else(PoisonError::into_inner);
+    spools.entry(lookup.to_owned()).or_insert_with(|| Spool::new(lookup)).clone()
 }
 
 /// The host's clock, and a thread that may park.

@@ -6,12 +6,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::letters::{Dropped, Letters, OnFull};
+use super::{
+    letters::{Dropped, Letters, OnFull},
+    spools::{SPOOL, Spools},
+};
 use crate::{
     checkpoint::{self, Checkpoint, CheckpointError, Chosen, Slot, Snapshot, SnapshotError},
     dead_letter::Entry,
     io::Disk,
-    limits,
+    limits, spool,
 };
 
 /// What the operator may choose about the state folder.
@@ -40,6 +43,10 @@ pub enum Job {
     Snapshot { name: String, snapshot: Snapshot, tag: u64 },
     /// Keep these refused bytes.
     DeadLetter { entry: Entry, tag: u64 },
+    /// Keep these messages for a lookup.
+    Spool { lookup: String, entries: Vec<spool::Entry>, tag: u64 },
+    /// Of a lookup's messages, everything below this place is worked off.
+    Unspool { lookup: String, segment: u32, offset: u64, tag: u64 },
 }
 
 /// A job that is durable.
@@ -49,7 +56,7 @@ pub enum Done {
     Saved { tag: u64, generation: u64 },
     /// This snapshot, or a later one that replaced it, is saved.
     Remembered { tag: u64 },
-    /// The refused bytes are in the dead letter.
+    /// The refused bytes are in the dead letter, the messages in their spool, or gone from it.
     Kept { tag: u64 },
 }
 
@@ -83,9 +90,11 @@ pub struct Writer {
     waiting: Option<(Checkpoint, Vec<u64>)>,
     snapshots: Snapshots,
     letters: Letters,
+    spools: Spools,
     checkpoint_trouble: Option<String>,
     letters_trouble: Option<String>,
     snapshot_trouble: Option<String>,
+    spools_trouble: Option<String>,
 }
 
 /// What stages remember.
@@ -150,6 +159,10 @@ impl Writer {
         let chosen = checkpoint::choose(dir, a.as_deref(), b.as_deref())?;
         let snapshots = find_snapshots(&*disk, &dir.join(SNAPSHOTS))?;
         let letters = Letters::open(&*disk, letters_dir.clone(), options).map_err(fail("list the folder", &letters_dir))?;
+        let spool_dir = dir.join(SPOOL);
+        let rows = chosen.as_ref().map_or(&[][..], |chosen| &chosen.checkpoint.rows);
+        let spools =
+            Spools::open(&*disk, spool_dir.clone(), options.segment_bytes, rows).map_err(fail("read the spools in", &spool_dir))?;
         let writer = Self {
             saved: chosen.as_ref().map(|Chosen { slot, checkpoint }| Saved {
                 slot: *slot,
@@ -161,9 +174,11 @@ impl Writer {
             waiting: None,
             snapshots,
             letters,
+            spools,
             checkpoint_trouble: None,
             letters_trouble: None,
             snapshot_trouble: None,
+            spools_trouble: None,
         };
         Ok((writer, chosen.map(|chosen| chosen.checkpoint)))
     }
@@ -176,6 +191,8 @@ impl Writer {
         for job in jobs {
             match job {
                 Job::DeadLetter { entry, tag } => self.letters.add(entry, tag),
+                Job::Spool { lookup, entries, tag } => self.spools.add(&lookup, entries, tag),
+                Job::Unspool { lookup, segment, offset, tag } => self.spools.forget(lookup, segment, offset, tag),
                 Job::Snapshot { name, snapshot, tag } => {
                     let tags = self.snapshots.waiting.remove(&name).map_or_else(Vec::new, |(_, tags)| tags);
                     self.snapshots.waiting.insert(name, (snapshot, tags.into_iter().chain([tag]).collect()));
@@ -189,6 +206,7 @@ impl Writer {
         }
         let mut done = Vec::new();
         self.letters_trouble = self.letters.commit(&*self.disk, &mut done).err();
+        self.spools_trouble = self.spools.commit(&*self.disk, &mut done).err();
         self.checkpoint_trouble = self.save(&mut done).err();
         self.snapshot_trouble = self.remember(&mut done).err();
         done
@@ -202,12 +220,12 @@ impl Writer {
     /// Jobs that are not durable yet.
     pub fn waiting(&self) -> usize {
         let snapshots = self.snapshots.waiting.values().map(|(_, tags)| tags.len()).sum::<usize>();
-        self.letters.waiting() + self.waiting.as_ref().map_or(0, |(_, tags)| tags.len()) + snapshots
+        self.letters.waiting() + self.spools.waiting() + self.waiting.as_ref().map_or(0, |(_, tags)| tags.len()) + snapshots
     }
 
     /// Why jobs wait, for the board: what failed, on what, and the remedy.
     pub fn trouble(&self) -> Option<String> {
-        let all = [&self.letters_trouble, &self.checkpoint_trouble, &self.snapshot_trouble];
+        let all = [&self.letters_trouble, &self.spools_trouble, &self.checkpoint_trouble, &self.snapshot_trouble];
         let all: Vec<&str> = all.into_iter().flatten().map(String::as_str).collect();
         (!all.is_empty()).then(|| all.join("; and "))
     }
@@ -220,6 +238,11 @@ impl Writer {
     /// Bytes of all dead-letter segments.
     pub fn dead_letter_bytes(&self) -> u64 {
         self.letters.bytes()
+    }
+
+    /// Each lookup's spool with its segments and their bytes that may be read, oldest first.
+    pub fn spools(&self) -> impl Iterator<Item = (&str, Vec<(u32, u64)>)> {
+        self.spools.ends()
     }
 
     /// The protocol that `checkpoint::choose` relies on: a failed save is tried again with the

@@ -11,7 +11,7 @@ use crate::{
     position::Position,
     ring::Signal,
     sources::{Admit, At, Chunk},
-    store::Reply,
+    store::{Reply, StoreHandle},
 };
 
 impl Admit for SourceHome {
@@ -146,6 +146,10 @@ impl Admit for SourceHome {
                 self.take_back(ticket, ready);
             }
         })
+    }
+
+    fn store(&self) -> Option<StoreHandle> {
+        self.setup.borrow().store.clone()
     }
 
     fn lag(&self, bytes: u64) {

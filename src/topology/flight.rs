@@ -10,7 +10,7 @@
 //! | one was refused by a required taker | dead letter |
 //! | else one was delivered to a required sink | shipped |
 //! | else one was dropped by a stage | dropped, with the stage's reason |
-//! | else one was taken by a required lookup | dropped, `looked_up` |
+//! | else one was taken by a required lookup | dropped, `looked_up`, or `spooled` if it is to be asked about later |
 //! | else | dropped, `not_required` |
 //!
 //! Invariant: `open` is the sum of what is pending in all groups and of the dead letters of
@@ -36,6 +36,8 @@ pub struct Route {
 pub enum Taker {
     Sink,
     Lookup,
+    /// A lookup's spool: it comes again.
+    Spool,
 }
 
 /// What stages did with a batch.
@@ -258,6 +260,7 @@ impl Account {
         match by {
             Taker::Sink => group.delivered = true,
             Taker::Lookup => _ = group.reason.get_or_insert("looked_up"),
+            Taker::Spool => _ = group.reason.get_or_insert("spooled"),
         }
         group.pending = group.pending.checked_sub(1).expect("a message is settled once");
         if route.first {

@@ -5,11 +5,12 @@
 
 use crate::{
     alert::{Parser, Piece, salvage},
-    batch::{Draft, DraftPool, Place},
+    batch::{Again, Draft, DraftPool, Place},
     framing::{Look, Probe},
     handlers::{Fate, Handler, Needles, Record, Rejection},
     position::Origin,
     sources::{At, Chunk, ChunkKind},
+    spool::{self, Found},
 };
 
 /// The handlers of one source, and the memory they share.
@@ -123,6 +124,7 @@ impl Desk {
                 handled.rejected.push(Rejected { place, origin, branches, reason, detail: String::new() });
             }
             ChunkKind::Lines => self.lines(&mut handled, &at, received, own, from),
+            ChunkKind::Spooled => self.entries(&mut handled, &at, from),
         }
         (handled, at)
     }
@@ -188,6 +190,36 @@ impl Desk {
         self.looks = looks;
     }
 
+    /// Emits what a spool kept. What is read are the records' bytes, as they were when they were put by.
+    fn entries(&self, handled: &mut Handled, at: &At, from: &[u64]) {
+        let base = if let At::File { offset, .. } = at { *offset } else { 0 };
+        handled.tallies.iter_mut().for_each(|tally| tally.read = 0);
+        let all: Vec<Found> = spool::entries(handled.draft.bytes(), base).collect();
+        for found in all {
+            handled.records += 1;
+            let (start, place) = match &found {
+                Found::Message(message) => (message.from, place(&message.record)),
+                Found::Damaged { from, to } => (*from, place(&(*from..*to))),
+            };
+            let offered = (0..self.seats.len()).filter(|b| from[*b] <= start as u64);
+            offered.clone().for_each(|branch| handled.tallies[branch].read += u64::from(place.len));
+            match found {
+                Found::Message(message) => {
+                    for branch in offered {
+                        let Some(output) = self.seats[branch].routes.first().copied().flatten() else { continue };
+                        let (origin, key, payload) = (message.origin.as_str(), message.key.clone(), message.payload.clone());
+                        let time_ms = message.time_ms;
+                        handled.draft.again(Again { output, branch: narrow(branch) as u8, place, origin, time_ms, key, payload });
+                    }
+                }
+                Found::Damaged { .. } => {
+                    let (branches, origin) = (offered.fold(0, |mask, b| mask | 1 << b), origin(at, place, 0).to_string());
+                    handled.rejected.push(Rejected { place, origin, branches, reason: "spool_damaged", detail: String::new() });
+                }
+            }
+        }
+    }
+
     fn padding(&self, handled: &mut Handled, shown: &mut [u64], offered: u64, len: u64) {
         for (branch, shown) in shown.iter_mut().enumerate() {
             if offered >> branch & 1 == 1 {
@@ -247,6 +279,10 @@ fn origin(at: &At, place: Place, number: u32) -> Origin<'_> {
         At::File { origin, offset, .. } => Origin { stream: origin, offset: offset + u64::from(place.start), len: Some(place.len) },
         At::Count { origin, first } => Origin { stream: origin, offset: first + u64::from(number), len: None },
     }
+}
+
+fn place(of: &std::ops::Range<usize>) -> Place {
+    Place { start: narrow(of.start), len: narrow(of.len()) }
 }
 
 fn narrow(n: usize) -> u32 {

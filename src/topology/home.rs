@@ -221,6 +221,22 @@ impl SourceHome {
         }
     }
 
+    /// Waits until nothing is owed, or no answer has come for a while: for what is kept on disk anyway.
+    pub async fn rests(&self) {
+        let owed = || self.streams.borrow().iter().flat_map(|s| &s.in_flight).map(|flight| u64::from(flight.account.open)).sum::<u64>();
+        loop {
+            let before = owed();
+            tokio::select! {
+                biased;
+                () = self.drained() => return,
+                () = self.on.sleep(std::time::Duration::from_millis(limits::KEPT_REST_MS)) => {}
+            }
+            if owed() == before {
+                return;
+            }
+        }
+    }
+
     /// Tells the saver how far the streams are, some times a second and only when they move.
     pub async fn publish_now_and_then(self: Rc<Self>) {
         loop {
@@ -315,8 +331,9 @@ impl SourceHome {
         match settle.messages {
             Settled::One(n) if required => self.delivered(by, settle.stream, settle.seq, &[n]),
             Settled::Delivered(numbers) if required => self.delivered(by, settle.stream, settle.seq, &numbers),
+            Settled::PutBy(numbers) if required => self.delivered(Taker::Spool, settle.stream, settle.seq, &numbers),
             Settled::Refused(n, reason) => self.refused(sink, required, settle.stream, settle.seq, n, &reason),
-            Settled::One(_) | Settled::Delivered(_) => {}
+            Settled::One(_) | Settled::Delivered(_) | Settled::PutBy(_) => {}
         }
     }
 
@@ -563,6 +580,9 @@ impl SourceHome {
         }
         for (branch, limit) in draft.cuts() {
             setup.branches[usize::from(*branch)].counts.cut.add(limit, 1);
+        }
+        for (branch, kind, count) in draft.finds() {
+            setup.branches[usize::from(*branch)].counts.found.add(kind, u64::from(*count));
         }
         let mut owed = vec![0u32; setup.branches.len()];
         let mut batch = draft.finish(narrow(stream_number), end.clone(), received);

@@ -111,7 +111,7 @@ impl SourceHome {
         let counts = setup.sinks.iter().find(|s| s.slot == lookup).and_then(|s| s.lookup.as_ref());
         let n = match messages {
             Settled::One(_) | Settled::Refused(..) => 1,
-            Settled::Delivered(numbers) => numbers.len() as u64,
+            Settled::Delivered(numbers) | Settled::PutBy(numbers) => numbers.len() as u64,
         };
         if let Some(counts) = counts {
             counts.settled.inc_by(n);

@@ -10,6 +10,7 @@ use std::{path::Path, sync::Arc};
 use super::{
     config::{self, Config, ConfigError, Flag, HandlerEntry, Host},
     globals::Globals,
+    spooled,
     wires::{Wires, unknown},
 };
 use crate::{
@@ -95,10 +96,21 @@ pub struct LookupPlan {
     pub spec: Arc<dyn lookups::Spec>,
     /// Whether a record waits for it before it is acked.
     pub required: bool,
+    /// Its spool, where it has one.
+    pub spool: Option<SpoolPlan>,
     /// Mask of the output slots that it takes.
     pub inputs: u64,
     /// For each of its outputs the slot, `None` if nothing takes it.
     pub routes: Vec<Option<u8>>,
+}
+
+/// The spool of a lookup.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SpoolPlan {
+    /// Slot of the output on which messages are brought again.
+    pub output: u8,
+    /// Bytes on disk at most; `None`: nothing is put by.
+    pub max: Option<u64>,
 }
 
 /// One sink.
@@ -158,7 +170,7 @@ impl Plan {
     /// # Errors
     /// Everything that is wrong, the config's own errors included, in the order of the file.
     pub fn build(config: Config) -> Result<Self, Errors> {
-        let Config { globals, tables, sources, handlers, stages, lookups, sinks, mut errors } = config;
+        let Config { globals, tables, mut sources, mut handlers, stages, mut lookups, sinks, mut errors } = config;
         let takers = sinks.len() + lookups.len();
         check_counts(
             &[("sources", sources.len(), usize::MAX), ("handlers", handlers.len(), BRANCHES_MAX), ("sinks", sinks.len(), SINKS_MAX)],
@@ -168,6 +180,7 @@ impl Plan {
             let what = format!("there are {takers} with the sinks, at most {SINKS_MAX} can be; split the config over two agents");
             errors.add(&Place::Default, "lookups", what);
         }
+        spooled::add(&globals, &mut sources, &mut handlers, &mut lookups, &mut errors);
 
         let source_names: Vec<_> = sources.iter().map(|s| s.name.as_str()).collect();
         let reads: Vec<Vec<usize>> = handlers.iter().map(|handler| read_by(handler, &source_names, &handlers, &mut errors)).collect();
@@ -218,9 +231,12 @@ impl Plan {
         let lookups = lookups.into_iter().enumerate().filter_map(|(n, lookup)| {
             let (inputs, routes) = (mask(at_lookups + n), route(of_lookups + n));
             let config::LookupEntry { name, kind, required, spec, .. } = lookup;
-            Some(LookupPlan { slot: u8::try_from(count + n).ok()?, name, kind, spec: spec?.into(), required, inputs, routes })
+            let spec: Arc<dyn lookups::Spec> = spec?.into();
+            let output = outputs.iter().find(|output| output.name == spooled::name_of(&name)).map(|output| output.slot);
+            let spool = spec.spool().zip(output).map(|(spooling, output)| SpoolPlan { output, max: spooling.max });
+            Some(LookupPlan { slot: u8::try_from(count + n).ok()?, name, kind, spec, required, spool, inputs, routes })
         });
-        let lookups = lookups.collect();
+        let lookups: Vec<LookupPlan> = lookups.collect();
         let sinks = sinks.into_iter().enumerate().filter_map(|(n, sink)| {
             let config::SinkEntry { name, kind, required, thread, spec, .. } = sink;
             Some(SinkPlan { slot: u8::try_from(n).ok()?, name, kind, spec: spec?.into(), thread, required, outputs: mask(at_sinks + n) })
@@ -255,6 +271,11 @@ impl Plan {
     /// What lookups are built with.
     pub fn given(&self) -> lookups::Given<'_> {
         lookups::Given { tables: &self.shelf, state_dir: &self.globals.state_dir }
+    }
+    /// Sources and handlers that the config names.
+    pub fn written(&self) -> (usize, usize) {
+        let is_written = |name: &str| !spooled::is_ours(name);
+        (self.sources.iter().filter(|s| is_written(&s.name)).count(), self.handlers.iter().filter(|h| is_written(&h.name)).count())
     }
 
     /// True for a source that the agent runs for: it ends when all of these have ended.
@@ -415,6 +436,11 @@ fn check_counts(counts: &[(&str, usize, usize)], errors: &mut Errors) {
     }
 }
 
+/// Names that a config gave.
+fn written<'n>(names: &[&'n str]) -> Vec<&'n str> {
+    names.iter().copied().filter(|name| !spooled::is_ours(name)).collect()
+}
+
 fn read_by(handler: &HandlerEntry, sources: &[&str], handlers: &[HandlerEntry], errors: &mut Errors) -> Vec<usize> {
     let mut found = Vec::new();
     for (name, place) in &handler.inputs.names {
@@ -424,9 +450,9 @@ fn read_by(handler: &HandlerEntry, sources: &[&str], handlers: &[HandlerEntry], 
         }
         let key = format!("handlers.{}.inputs", handler.name);
         if handlers.iter().any(|h| h.name == *name) {
-            errors.add(place, key, format!("{name:?} is a handler, and handlers read sources; known: {}", sources.join(", ")));
+            errors.add(place, key, format!("{name:?} is a handler, and handlers read sources; known: {}", written(sources).join(", ")));
         } else {
-            errors.add(place, key, unknown("source", name, sources));
+            errors.add(place, key, unknown("source", name, &written(sources)));
             // What was meant counts as read: one slip of the hand is one error.
             found.extend(nearest(name, sources.iter().copied()).and_then(|near| sources.iter().position(|source| *source == near)));
         }

@@ -30,7 +30,7 @@ use crate::{
     clock::{Clock, SystemClock},
     io::{Engine, Io, LocalFuture, Watcher},
     limits,
-    lookups::{Emit, Lookup, LookupError},
+    lookups::{Emit, Lookup, LookupError, PutBy},
     metrics::{Board, Count, Metrics, Standing, State},
     ring::{Mailbox, Signal},
     sinks::{Inbox, Sink, SinkError, Thread},
@@ -154,14 +154,26 @@ impl<H: Host> Agent<H> {
         for source in 0..plan.sources.len() {
             stages.push(Some(stages_of(&plan, source, &metrics, &rows, host.clock())?));
         }
+        for name in store.iter().flat_map(StoreHandle::spooled) {
+            if plan.lookups.iter().all(|lookup| lookup.name != name || lookup.spool.is_none()) {
+                tracing::error!(
+                    lookup = name,
+                    "messages wait in a spool, and the config has no such lookup; add it again, and they are asked about"
+                );
+            }
+        }
         for lookup in &plan.lookups {
             let inbox = Mailbox::new(room_of(lookup.required, plan.sources.len()));
             shared.push((lookup.slot, inbox.clone()));
             inboxes.push(inbox.clone());
             let standing = board.enter(format!("lookups.{}", lookup.name));
             let (spec, name, plan) = (lookup.spec.clone(), lookup.name.clone(), plan.clone());
+            let mut emit = Emit::new(lookup.routes.clone());
+            if let (Some(spool), Some(store)) = (lookup.spool, &store) {
+                emit = emit.with_spool(PutBy::new(store.clone(), &lookup.name, spool.output, spool.max, &standing));
+            }
             let build: BuildLookup = Box::new(move || spec.build(&name, &plan.given()));
-            edge_lookups.push((build, inbox, Emit::new(lookup.routes.clone()), standing));
+            edge_lookups.push((build, inbox, emit, standing));
         }
         for sink in plan.sinks.iter().filter(|s| s.thread != Thread::Shard) {
             let inbox = Mailbox::new(room_of(sink.required, plan.sources.len()));
@@ -448,6 +460,7 @@ impl Shard {
             let finished = Rc::new(Signal::default());
             let (left, waiter, ended) = (self.sources.clone(), self.waiter.clone(), finished.clone());
             let counts = usize::from(self.plan.keeps_running(index));
+            let is_kept = source.spec.is_kept();
             let source = run_source(running, io.clone(), home.clone(), standing);
             io.spawn(
                 "source",
@@ -458,23 +471,29 @@ impl Shard {
                     waiter.unpark();
                 }),
             );
-            homes.push((home, finished));
+            homes.push((home, finished, is_kept));
         }
         self.stop.wait().await;
         let deadline = io.clock().mono() + crate::clock::nanos(self.plan.globals.drain_for);
         let mut clean = true;
-        for (home, finished) in &homes {
+        for (home, finished, is_kept) in &homes {
             home.close();
             finished.wait().await;
             home.flush_stages();
             let left = deadline.saturating_sub(io.clock().mono());
+            let rests = async {
+                match is_kept {
+                    true => home.rests().await,
+                    false => home.drained().await,
+                }
+            };
             tokio::select! {
                 biased;
-                () = home.drained() => {}
-                () = io.sleep(Duration::from_nanos(left)) => clean = false,
+                () = rests => {}
+                () = io.sleep(Duration::from_nanos(left)) => clean &= *is_kept,
             }
         }
-        for (home, _) in &homes {
+        for (home, ..) in &homes {
             home.finish();
             self.aides.home_is_done();
         }

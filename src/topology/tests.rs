@@ -268,3 +268,35 @@ fn yaml_is_read_by_the_name_of_the_file() {
     assert!(error.starts_with(&format!("config {} has 1 error\n", path.display())), "{error}");
     assert!(error.contains("line 3: sinks.out.inputs: no handler \"al\"; known: all; did you mean \"all\"?"), "{error}");
 }
+
+#[test]
+fn a_lookup_with_a_spool_gets_a_source_and_a_branch_that_no_config_can_name() {
+    let text = |more: &str| {
+        format!(
+            "{}[lookups.misp]\nkind = 'misp'\ninputs = ['all']\nurl = 'https://m.example'\nkey_file = '/k'\n{more}\
+             [sinks.hits]\nkind = 'blackhole'\ninputs = ['misp']\n",
+            GOOD.replace("inputs = ['all']", "inputs = ['all', 'misp.failed']")
+        )
+    };
+    for (more, max) in [("", None), ("while_away = 'spool'\nspool_max = '2 MiB'\n", Some(2 << 20))] {
+        let plan = plan(&text(more));
+        let names: Vec<_> = plan.sources.iter().map(|source| (source.name.as_str(), plan.keeps_running(0))).collect();
+        assert_eq!(names, [("in", true), ("misp:spool", true)]);
+        assert_eq!((plan.written(), plan.handlers[1].name.as_str(), &plan.handlers[1].sources), ((1, 1), "misp:spool", &vec![1]));
+        let lookup = &plan.lookups[0];
+        let spool = lookup.spool.unwrap();
+        assert_eq!((spool.max, plan.outputs[usize::from(spool.output)].name.as_str()), (max, "misp:spool"));
+        let taken: Vec<_> =
+            plan.outputs.iter().filter(|o| lookup.inputs >> o.slot & 1 == 1).map(|o| (o.name.as_str(), o.required)).collect();
+        assert_eq!(taken, [("all", 1 | 1 << lookup.slot), ("misp:spool", 1 << lookup.slot)]);
+        let hits = plan.outputs.iter().find(|o| o.name == "misp").unwrap();
+        assert_eq!(hits.branches, 0b11, "what comes from the spool goes on as what comes at once");
+    }
+    assert!(plan(&text("required = false\n")).lookups[0].spool.is_none(), "what nobody waits for is not put by");
+    assert_snapshot!(wrong(&text("required = false\nwhile_away = 'spool'\n")), @r#"
+    line 9: lookups.misp: puts messages by, so records have to wait until they are on disk; set required = true, or while_away = "wait"
+    "#);
+    assert_snapshot!(wrong(&text("").replace("'all', 'misp.failed'", "'all', 'misp.faild'")), @r#"
+    line 8: sinks.out.inputs: no output "misp.faild"; known: misp, misp.failed; did you mean "misp.failed"?
+    "#);
+}

@@ -2,7 +2,10 @@
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 
-use super::config::{HandlerEntry, Inputs, LookupEntry, SinkEntry, StageEntry};
+use super::{
+    config::{HandlerEntry, Inputs, LookupEntry, SinkEntry, StageEntry},
+    spooled::is_ours,
+};
 use crate::register::{Errors, Place, section::nearest};
 
 /// One that has outputs: a handler, a stage or a lookup.
@@ -86,7 +89,8 @@ impl<'c> Wires<'c> {
     fn resolve(&mut self, taker: usize, sources: &[&str], errors: &mut Errors) {
         let Self { producers, takers, wires, .. } = self;
         let Some(Taker { section, name: own, inputs, .. }) = takers.get(taker) else { return };
-        let names: Vec<&str> = producers.iter().flat_map(|p| p.outputs.iter().map(String::as_str)).collect();
+        let written = producers.iter().filter(|p| !is_ours(p.name));
+        let names: Vec<&str> = written.flat_map(|p| p.outputs.iter().map(String::as_str)).collect();
         let only_handlers = producers.iter().all(|p| p.taker.is_none());
         for (name, place) in &inputs.names {
             let key = || format!("{section}.{own}.inputs");

@@ -323,5 +323,200 @@ fn an_agent_ships_a_match_for_each_known_indicator_and_waits_for_misp() {
     let of_bad: std::collections::BTreeSet<_> = gaps.iter().map(|gap| gap["alert_id"].as_str().unwrap().to_owned()).collect();
     assert_eq!(of_bad, ["499", "999", "1499"].map(str::to_owned).into());
     assert!(gaps.iter().all(|gap| gap["error"] == "MISP answers 400 (Invalid value)"));
+    let text = |line: &str| {
+        let text = agent.metrics.text();
+        text.lines()
+            .find_map(|l| l.strip_prefix(line)?.strip_prefix(' ')?.parse::<f64>().ok())
+            .unwrap_or_else(|| panic!("no {line} in\n{text}"))
+    };
+    let of = |name: &str, labels: &str| text(&format!("shipper_misp_{name}{{component=\"lookups.intel\"{labels}}}"));
+    let answered = |answer: &str| of("answered_indicators_total", &format!(",answer=\"{answer}\""));
+    crate::agent::until("the last answer is counted", || of("open_indicators", "") == 0.0);
+    assert_eq!(of("asked_indicators_total", ",type=\"domain\""), 3000.0);
+    assert_eq!((answered("hit"), answered("failed")), (expected as f64, 3.0));
+    assert_eq!(answered("hit") + answered("miss") + answered("failed"), 3000.0);
+    let searches = ["first", "page", "again"].map(|kind| of("searches_total", &format!(",kind=\"{kind}\"")));
+    assert_eq!(searches.iter().sum::<f64>(), misp.searches().len() as f64);
+    assert_eq!((of("failed_searches_total", ",reason=\"denied\""), of("breaker_open", "")), (0.0, 0.0));
+    assert!(of("failed_searches_total", ",reason=\"refused\"") >= 1.0 && of("cache_entries", "") >= 829.0);
+    assert!(
+        agent
+            .metrics
+            .figures()
+            .iter()
+            .any(|(name, said)| name == "lookups.intel" && said.contains("misp_asked_indicators{type=domain} 3000"))
+    );
     drop(agent);
+}
+
+/// A lookup with a spool over messages of a file.
+struct Outage {
+    dir: tempfile::TempDir,
+    misp: Misp,
+    key: tempfile::NamedTempFile,
+}
+
+impl Outage {
+    fn new(key: &str) -> Self {
+        Self { dir: tempfile::tempdir().unwrap(), misp: Misp::start(thousand()), key: key_file(key) }
+    }
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.dir.path().join(name)
+    }
+    fn config(&self, while_away: &str) -> String {
+        format!(
+            "[state]\ndir = {:?}\n[sources.in]\nkind = \"file\"\npath = {:?}\nstart_at = \"beginning\"\n\
+             [handlers.all]\nkind = \"forward\"\ninputs = [\"in\"]\n\
+             [lookups.intel]\nkind = \"misp\"\ninputs = [\"all\"]\nurl = {:?}\nkey_file = {:?}\nwhile_away = \"{while_away}\"\n\
+             timeout = \"2s\"\nbreaker.failures = 1\nbreaker.wait_max = \"1s\"\nnetworks_every = \"0\"\nrate = 0\n\
+             [sinks.out]\nkind = \"file\"\ninputs = [\"intel\"]\npath = {:?}\nfsync = false\n",
+            self.path("state"),
+            self.path("in"),
+            self.misp.url(),
+            self.key.path(),
+            self.path("out")
+        )
+    }
+    fn start(&self, while_away: &str) -> crate::agent::Started {
+        crate::agent::start(&self.config(while_away), &self.path("state"), shipper::io::Engine::Pread)
+    }
+    /// What `state show` says.
+    fn state(&self) -> serde_json::Value {
+        let shown = std::process::Command::new(env!("CARGO_BIN_EXE_shipper"))
+            .args(["state", "show", "--json", "--dir"])
+            .arg(self.path("state"))
+            .output()
+            .unwrap();
+        serde_json::from_slice(&shown.stdout).unwrap_or_default()
+    }
+    /// Messages in the spool, and how far the source is.
+    fn spooled(&self) -> (u64, u64) {
+        let state = self.state();
+        let read = state["positions"].as_array().into_iter().flatten().find(|row| row["source"] == "in");
+        (state["spools"][0]["messages"].as_u64().unwrap_or(0), read.and_then(|row| row["offset"].as_u64()).unwrap_or(0))
+    }
+    fn spool_bytes(&self) -> u64 {
+        let files = std::fs::read_dir(self.path("state").join("spool")).into_iter().flatten().flatten();
+        files.map(|file| file.metadata().unwrap().len()).sum()
+    }
+    /// Alert and value of every match so far.
+    fn matches(&self) -> std::collections::BTreeSet<(usize, String)> {
+        let text = std::fs::read_to_string(self.path("out")).unwrap_or_default();
+        let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let of = |line: &str| {
+            let record: serde_json::Value = serde_json::from_str(line).unwrap();
+            assert_eq!(record["full_alert"]["alert_id"], record["alert_id"], "the record as it was read: {line}");
+            let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+            (text(&record["alert_id"]).parse().unwrap(), text(&record["ioc"]["value"]))
+        };
+        whole.map(of).collect()
+    }
+}
+
+/// Every match that messages `0..count` must give.
+fn matches_of(count: usize) -> std::collections::BTreeSet<(usize, String)> {
+    let values = |n: usize| [n, n + 500].into_iter().map(|n| n % 1000).filter(|n| *n < 829).map(|n| format!("n{n}.evil.example"));
+    (0..count).flat_map(|n| values(n).map(move |value| (n, value))).collect()
+}
+
+#[track_caller]
+fn adds_up(metrics: &shipper::metrics::Metrics) {
+    for (source, branch, counts) in metrics.branches() {
+        assert_eq!((counts.imbalance(), counts.in_flight.get()), (0, 0), "{source}/{branch}");
+    }
+}
+
+#[test]
+fn an_outage_fills_the_spool_over_kills_and_every_known_indicator_is_told_when_misp_is_back() {
+    let outage = Outage::new(KEY);
+    outage.misp.out(true);
+    let config = outage.path("shipper.toml");
+    std::fs::write(&config, outage.config("spool")).unwrap();
+    let mut text = String::new();
+    let mut written = 0;
+    for count in [3000, 2000] {
+        text += &messages(written, count);
+        written += count;
+        std::fs::write(outage.path("in"), &text).unwrap();
+        let mut agent = std::process::Command::new(env!("CARGO_BIN_EXE_shipper"))
+            .args(["run", "--config"])
+            .arg(&config)
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        crate::agent::until("the source reads to its end, and all of it is in the spool", || {
+            let (messages, offset) = outage.spooled();
+            offset == text.len() as u64 && messages >= written as u64
+        });
+        agent.kill().unwrap();
+        agent.wait().unwrap();
+    }
+    assert_eq!(outage.matches().len(), 0);
+    // The third life begins while MISP is still away.
+    let more = messages(written, 1000);
+    written += 1000;
+    std::fs::write(outage.path("in"), text + &more).unwrap();
+    let agent = outage.start("spool");
+    let counts = agent.metrics.branch("in", "all");
+    crate::agent::until("the rest is put by", || counts.dropped.each() == [("spooled", more.len() as u64)]);
+    assert_eq!((counts.read.get(), counts.in_flight.get(), counts.imbalance()), (more.len() as u64, 0, 0));
+    let in_spool = outage.spool_bytes();
+    assert!(in_spool > 6000 * 100, "{in_spool}");
+    assert!(agent.metrics.text().contains(&format!("shipper_spool_stored_bytes{{component=\"sources.intel:spool\"}} {in_spool}\n")));
+    outage.misp.out(false);
+    let expected = matches_of(written);
+    crate::agent::until("every known indicator is told", || outage.matches() == expected);
+    crate::agent::until("the spool is empty", || outage.spool_bytes() == 0);
+    let again = agent.metrics.branch("intel:spool", "intel:spool");
+    assert!(again.read.get() >= messages(0, written).len() as u64, "every record once at least");
+    assert!(agent.agent.drain());
+    adds_up(&agent.metrics);
+    assert_eq!((outage.spooled().0, outage.state()["spools"][0]["bytes"].as_u64()), (0, Some(0)));
+    let spooled = agent.metrics.text();
+    assert!(spooled.contains("shipper_spooled_messages_total{component=\"lookups.intel\"} 1000\n"), "{spooled}");
+}
+
+#[test]
+fn a_wrong_key_stops_no_reading_and_what_the_disk_damaged_of_a_spool_is_in_the_dead_letter() {
+    let outage = Outage::new("wrong");
+    let text = messages(0, 2000);
+    std::fs::write(outage.path("in"), &text).unwrap();
+    let agent = outage.start("spool");
+    let counts = agent.metrics.branch("in", "all");
+    crate::agent::until("all is put by", || counts.dropped.total() == text.len() as u64);
+    let state = agent.board.standings().into_iter().find(|(name, _)| name == "lookups.intel").unwrap().1;
+    assert!(matches!(&state, State::Holding(why) if why.contains("key_file")), "{state}");
+    let begun = std::time::Instant::now();
+    assert!(agent.agent.drain(), "what is on disk owes nothing to a stop");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    adds_up_but_kept(&agent.metrics);
+    assert_eq!(outage.spooled(), (2000, text.len() as u64));
+
+    // A byte in the middle: of one message.
+    let segment = std::fs::read_dir(outage.path("state").join("spool")).unwrap().flatten().next().unwrap().path();
+    let mut bytes = std::fs::read(&segment).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&segment, bytes).unwrap();
+    assert!(outage.state()["spools"][0]["damaged_bytes"].as_u64().unwrap() > 0);
+    std::fs::write(outage.key.path(), KEY).unwrap();
+    // What is left is worked off, whatever the config says now.
+    let agent = outage.start("wait");
+    crate::agent::until("the spool is empty", || outage.spool_bytes() == 0);
+    let again = agent.metrics.branch("intel:spool", "intel:spool");
+    assert!(agent.agent.drain());
+    adds_up(&agent.metrics);
+    assert_eq!(again.dead_letter.each().iter().map(|(reason, _)| *reason).collect::<Vec<_>>(), ["spool_damaged"]);
+    let (found, expected) = (outage.matches(), matches_of(2000));
+    let lost: std::collections::BTreeSet<usize> = expected.difference(&found).map(|(alert, _)| *alert).collect();
+    assert!(found.is_subset(&expected) && lost.len() == 1, "{lost:?}");
+}
+
+/// The sums, where what a spool keeps may be in flight.
+#[track_caller]
+fn adds_up_but_kept(metrics: &shipper::metrics::Metrics) {
+    for (source, branch, counts) in metrics.branches() {
+        assert_eq!(counts.imbalance(), 0, "{source}/{branch}");
+        assert!(counts.in_flight.get() == 0 || source == "intel:spool", "{source}/{branch}");
+    }
 }

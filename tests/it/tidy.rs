@@ -18,11 +18,11 @@ const LAYERS: &[&[&str]] = &[
     &["sources", "handlers", "stages", "lookups", "reference", "sinks", "scan", "api"],
     &["net"],
     &["store", "parcel"],
-    &["alert", "batch", "framing", "ledger", "checkpoint", "dead_letter", "tables", "intel", "detect", "synth"],
+    &["alert", "batch", "framing", "ledger", "checkpoint", "dead_letter", "spool", "tables", "intel", "detect", "synth"],
     &["io"],
     &["ring"],
     &["metrics", "register"],
-    &["clock", "limits", "position"],
+    &["clock", "journal", "limits", "position"],
 ];
 
 /// Arrows within a row that are meant.

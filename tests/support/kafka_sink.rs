@@ -37,6 +37,7 @@ impl Home for Answers {
             Settled::One(n) => note(n, None),
             Settled::Delivered(list) => list.into_iter().for_each(|n| note(n, None)),
             Settled::Refused(n, why) => note(n, Some(why)),
+            Settled::PutBy(_) => unreachable!("a sink puts nothing by"),
         }
     }
 }

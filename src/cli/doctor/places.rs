@@ -33,7 +33,7 @@ pub(super) fn config(path: &Path) -> Finding {
             if mode & 0o002 != 0 {
                 return Finding::warn("config", format!("{name} is right, and anybody may write it"), format!("chmod o-w {name}"));
             }
-            let (sources, handlers, sinks) = (plan.sources.len(), plan.handlers.len(), plan.sinks.len());
+            let ((sources, handlers), sinks) = (plan.written(), plan.sinks.len());
             let between = crate::cli::check::between(&plan);
             Finding::good("config", format!("{name} is right: {sources} sources, {handlers} handlers, {between}{sinks} sinks"))
         }

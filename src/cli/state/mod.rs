@@ -2,6 +2,7 @@
 
 mod repair;
 mod show;
+mod spools;
 
 use std::{
     io,
@@ -18,7 +19,7 @@ use super::DEFAULT_CONFIG;
 use crate::{
     checkpoint::{self, Checkpoint, CheckpointError, Chosen, Slot},
     io::Disk,
-    topology::{Config, Host},
+    topology::{Config, Host, spooled::name_of},
 };
 
 /// Look at what the agent has saved of how far it is.
@@ -68,8 +69,10 @@ impl Place {
         if !config.errors.is_empty() {
             eprintln!("shipper: config {} has errors, `shipper check` tells them; its state folder is taken as read", path.display());
         }
-        let Config { globals, sources, .. } = config;
-        let sources = sources.into_iter().map(|source| source.name).collect();
+        let Config { globals, sources, lookups, .. } = config;
+        let spools = lookups.iter().filter(|lookup| lookup.spec.as_ref().is_some_and(|spec| spec.spool().is_some()));
+        let spools: Vec<String> = spools.map(|lookup| name_of(&lookup.name)).collect();
+        let sources = sources.into_iter().map(|source| source.name).chain(spools).collect();
         Ok(Self { dir: globals.state_dir, letters: globals.dead_letter.path, sources: Some(sources) })
     }
 }

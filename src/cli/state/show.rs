@@ -9,7 +9,11 @@ use std::{
 use argh::FromArgs;
 use serde_json::{Map, Value, json};
 
-use super::{Place, Saved, unreadable};
+use super::{
+    Place, Saved,
+    spools::{self, Waiting},
+    unreadable,
+};
 use crate::{
     checkpoint::Slot,
     cli::{UNAVAILABLE, plain, tell},
@@ -50,16 +54,22 @@ pub(super) fn run(args: &Show) -> anyhow::Result<ExitCode> {
     let disk = RealDisk::new();
     if let Some(what) = unreadable(&disk, &place.dir) {
         if args.json {
-            let told = json!({"state_dir": place.dir.display().to_string(), "status": "unreadable", "error": what, "positions": [], "segments": []});
+            let told = json!({"state_dir": place.dir.display().to_string(), "status": "unreadable", "error": what, "positions": [], "segments": [], "spools": []});
             tell(&format!("{told:#}\n"))?;
         }
         eprintln!("shipper: {what}");
         return Ok(ExitCode::from(UNAVAILABLE));
     }
     let saved = Saved::read(&disk, &place.dir);
+    let spools = spools::look(&disk, &place.dir, saved.best());
+    let waiting = spools.as_deref().unwrap_or_default();
     let now = SystemClock::new().now();
-    let text = if args.json { format!("{:#}\n", object(&place, &saved, now)) } else { table(&place, &saved, now) };
+    let text = if args.json { format!("{:#}\n", object(&place, &saved, waiting, now)) } else { table(&place, &saved, waiting, now) };
     tell(&text)?;
+    if let Err(what) = &spools {
+        eprintln!("shipper: {what}");
+        return Ok(ExitCode::from(UNAVAILABLE));
+    }
     match &saved.chosen {
         Ok(_) => Ok(ExitCode::SUCCESS),
         Err(what) => {
@@ -80,7 +90,7 @@ fn is_orphan(place: &Place, source: &str) -> Option<bool> {
     place.sources.as_ref().map(|names| names.iter().all(|name| name != source))
 }
 
-fn object(place: &Place, saved: &Saved, now: u64) -> Value {
+fn object(place: &Place, saved: &Saved, waiting: &[Waiting], now: u64) -> Value {
     let (status, error) = match &saved.chosen {
         Ok(Some(_)) => ("saved", None),
         Ok(None) => ("missing", None),
@@ -116,6 +126,7 @@ fn object(place: &Place, saved: &Saved, now: u64) -> Value {
         "files": files,
         "positions": [],
         "segments": [],
+        "spools": waiting.iter().map(spool).collect::<Vec<_>>(),
     });
     let Some(best) = saved.best() else { return all };
     all["instance"] = best.instance.as_str().into();
@@ -153,6 +164,11 @@ fn object(place: &Place, saved: &Saved, now: u64) -> Value {
     all
 }
 
+fn spool(of: &Waiting) -> Value {
+    let Waiting { lookup, segments, bytes, messages, damaged } = of;
+    json!({"lookup": lookup, "messages": messages, "bytes": bytes, "segments": segments, "damaged_bytes": damaged})
+}
+
 /// The fields of a place, by its kind.
 fn place_of(position: &Position) -> Map<String, Value> {
     let fields = match position {
@@ -165,11 +181,22 @@ fn place_of(position: &Position) -> Map<String, Value> {
     fields.as_object().cloned().unwrap_or_default()
 }
 
-fn table(place: &Place, saved: &Saved, now: u64) -> String {
+fn table(place: &Place, saved: &Saved, waiting: &[Waiting], now: u64) -> String {
     let mut text = Vec::new();
     // Writing into memory cannot fail.
-    let _ = write_table(&mut text, place, saved, now);
+    let _ = write_table(&mut text, place, saved, now).and_then(|()| write_spools(&mut text, waiting));
     String::from_utf8_lossy(&text).into_owned()
+}
+
+fn write_spools(out: &mut Vec<u8>, waiting: &[Waiting]) -> io::Result<()> {
+    for Waiting { lookup, segments, bytes, messages, damaged } in waiting {
+        write!(out, "\nspool of lookup {}: {messages} messages wait, {bytes} bytes in {segments} segments", plain(lookup))?;
+        match damaged {
+            0 => writeln!(out)?,
+            _ => writeln!(out, ", {damaged} bytes damaged: they go into the dead letter, all else is used")?,
+        }
+    }
+    Ok(())
 }
 
 fn write_table(out: &mut Vec<u8>, place: &Place, saved: &Saved, now: u64) -> io::Result<()> {

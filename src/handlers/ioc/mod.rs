@@ -239,6 +239,9 @@ impl Handler for Running {
         if self.extractor.found().is_empty() {
             return Fate::Dropped("no_indicators");
         }
+        for ioc in self.extractor.found() {
+            out.found(ioc.kind.as_str(), 1);
+        }
         if !self.judge.sort(self.extractor.found(), out.wants(KNOWN)) {
             return Fate::Dropped("harmless");
         }

@@ -313,3 +313,19 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn what_is_found_is_counted_by_type() {
+    let (mut handler, frame) = (handler(&[]), alert().to_string().into_bytes());
+    let mut draft = Draft::new(Slab::from_bytes(frame.clone()));
+    for _ in 0..2 {
+        let origin = Origin { stream: "m/alerts/2026-03-14/000", offset: 7, len: Some(9) };
+        let (_, mut out) = draft.outbox(Place { start: 0, len: 1 }, 3, &[Some(0)], origin);
+        let mut parser = Parser::new();
+        let record = Record { frame: &frame, origin, received: 0, own: false };
+        assert_eq!(handler.handle(&record, &mut parser.alert(&frame), &mut out), Fate::Emitted);
+    }
+    let mut finds = draft.finds().to_vec();
+    finds.sort_unstable();
+    assert_eq!(finds, [(3, "domain", 4), (3, "ip", 2), (3, "url", 2)]);
+}

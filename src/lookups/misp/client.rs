@@ -5,7 +5,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     future::pending,
     rc::Rc,
     time::Duration,
@@ -16,6 +16,7 @@ use tokio::sync::{Notify, oneshot};
 use super::{
     answer::Outcome,
     core::{Core, Counts, Learned, Step, Token, Verdict},
+    figures::Figures,
     query,
     session::Session,
     settings::Settings,
@@ -49,6 +50,7 @@ struct Inner {
     told: Notify,
     is_closed: Cell<bool>,
     standing: Standing,
+    figures: Figures,
     on: Rc<dyn Executor>,
 }
 
@@ -88,6 +90,7 @@ impl Client {
             is_sighting: Cell::new(false),
             told: Notify::new(),
             is_closed: Cell::new(false),
+            figures: Figures::new(&standing, settings),
             standing,
             on: on.clone(),
         });
@@ -98,14 +101,31 @@ impl Client {
     /// Asks, and calls `then` with the verdict; at once if it is known.
     ///
     /// - `kind`: `ip`, `domain`, `url`, …; by it is chosen what else is asked.
-    pub fn ask_then(&self, kind: &str, value: &str, then: impl FnOnce(Verdict) + 'static) {
+    ///
+    /// Returns the question's name, by which it can be forgotten.
+    pub fn ask_then(&self, kind: &str, value: &str, then: impl FnOnce(Verdict) + 'static) -> Token {
         let inner = &self.0;
+        inner.figures.asked(kind);
         let token = inner.tokens.get() + 1;
         inner.tokens.set(token);
         inner.waiting.borrow_mut().insert(token, (value::normal(value).into(), Box::new(then)));
         inner.core.borrow_mut().ask(inner.now(), token, kind, value);
         inner.hand_out();
         inner.told.notify_one();
+        token
+    }
+
+    /// Forgets questions: nobody is called for them any more.
+    pub fn forget(&self, tokens: &HashSet<Token>) {
+        let inner = &self.0;
+        tokens.iter().for_each(|token| _ = inner.waiting.borrow_mut().remove(token));
+        inner.core.borrow_mut().forget(tokens);
+        inner.told.notify_one();
+    }
+
+    /// True while no answers are to be had.
+    pub fn is_away(&self) -> bool {
+        self.0.core.borrow().is_away(self.0.now())
     }
 
     /// Asks and waits for the verdict, through whatever outage.
@@ -176,6 +196,7 @@ impl Inner {
                 }),
                 Step::Wait(until) => {
                     self.keep();
+                    self.tell(now);
                     let state = self.core.borrow().state(now);
                     let is_well = matches!(state, crate::metrics::State::Ready);
                     self.standing.set(state);
@@ -184,6 +205,13 @@ impl Inner {
                 }
             }
         }
+        self.tell(self.now());
+    }
+
+    fn tell(&self, now: Nanos) {
+        let (core, open) = (self.core.borrow(), self.waiting.borrow().len());
+        let has_redis = self.shared.as_ref().is_none_or(|shared| shared.trouble().is_none());
+        self.figures.tell(&core, now, open, has_redis);
     }
 
     async fn rest(&self, now: Nanos, until: Option<Nanos>) {
@@ -256,6 +284,7 @@ impl Inner {
         }
         let mut sightings = self.sightings.borrow_mut();
         let sightings = sightings.as_mut()?;
+        self.figures.sighted("lost", usize::try_from(sightings.lost()).unwrap_or(0));
         let values = sightings.take(now);
         if values.is_empty() {
             return sightings.due();
@@ -264,8 +293,11 @@ impl Inner {
         self.task("misp sightings", async move |inner| {
             let told = inner.session.sight(query::sighting(&values, inner.wall())).await;
             match told {
-                Ok(()) => {}
-                Err(Outcome::Refused(why)) => tracing::warn!(why, values = values.len(), "sightings are not taken"),
+                Ok(()) => inner.figures.sighted("told", values.len()),
+                Err(Outcome::Refused(why)) => {
+                    inner.figures.sighted("refused", values.len());
+                    tracing::warn!(why, values = values.len(), "sightings are not taken");
+                }
                 Err(_) => {
                     if let Some(sightings) = &mut *inner.sightings.borrow_mut() {
                         sightings.give_back(inner.now(), values);

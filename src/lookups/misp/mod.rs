@@ -6,10 +6,11 @@
 //! - [`mirror`]: answers from the local tables in MISP's place; [`local`]: rows as their attributes and back.
 //! - [`sync`]: makes the tables what MISP has; `periodic`: again and again, beside the lookup.
 //! - [`client`]: drives it. [`session`]: the calls to MISP. [`shared`]: the cache in Redis.
+//! - `figures`: what is told of it in figures.
 //! - `running`: the lookup of a topology. `check`: what `shipper check` tells of one.
 //!
 //! Invariant: a question is never skipped. It waits while MISP is away, its key is refused, or its
-//! own limit is used up; only a value that MISP refuses alone is given up, and said.
+//! own limit is used up, in memory or on disk; only a value that MISP refuses alone is given up, and said.
 
 pub mod answer;
 pub mod attribute;
@@ -17,6 +18,7 @@ pub mod cache;
 mod check;
 pub mod client;
 pub mod core;
+mod figures;
 pub mod local;
 pub mod mirror;
 pub mod networks;
@@ -35,7 +37,7 @@ pub use client::Client;
 pub use mirror::Mirror;
 pub use settings::{FIELDS, Mode, Settings};
 
-use super::{Finding, Given, Kind, Lookup, LookupError, Spec};
+use super::{Finding, Given, Kind, Lookup, LookupError, Spec, Spooling};
 use crate::{
     clock::Nanos,
     register::{Field, Section},
@@ -72,6 +74,9 @@ impl Spec for Settings {
             held: self.indicators.as_ref().map(held),
             state_dir: given.state_dir.to_owned(),
         }))
+    }
+    fn spool(&self) -> Option<Spooling> {
+        Some(Spooling { max: self.spool_max })
     }
     fn check_files(&self, _name: &str, _now: Nanos) -> Vec<Finding> {
         check::files(self)

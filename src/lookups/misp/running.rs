@@ -2,21 +2,24 @@
 //!
 //! A message is settled when every one of its indicators has a verdict and all that was learned is
 //! emitted. While MISP is away that takes as long as it takes: the source's credits are out, so it
-//! reads no further, and nothing is skipped.
+//! reads no further, and nothing is skipped. With a spool messages are put by instead and brought again
+//! by a source of their own; those wait here, and are what shows that MISP is back.
 
 use std::{
     cell::{Cell, RefCell},
+    collections::{BTreeMap, HashSet},
     path::PathBuf,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::sync::Notify;
 
 use super::{
-    super::{Emit, Inbox, Lookup, LookupError, Parcel},
+    super::{Emit, Inbox, Lookup, LookupError, Parcel, PutBy},
     client::Client,
-    core::Verdict,
+    core::{Token, Verdict},
     mirror::Mirror,
     periodic::Periodic,
     record::{self, Asked},
@@ -25,6 +28,7 @@ use super::{
 use crate::{
     alert::Parser,
     io::{Executor, LocalFuture},
+    limits,
     metrics::Standing,
     store::intel::Tables,
     tables::Held,
@@ -54,10 +58,26 @@ enum Oracle {
 }
 
 impl Oracle {
-    fn ask_then(&self, kind: &str, value: &str, then: impl FnOnce(Verdict) + 'static) {
+    /// Asks; what it gives back names the question for [`forget`](Self::forget), if it can be forgotten.
+    fn ask_then(&self, kind: &str, value: &str, then: impl FnOnce(Verdict) + 'static) -> Option<Token> {
         match self {
-            Oracle::Misp(client) => client.ask_then(kind, value, then),
-            Oracle::Mirror(mirror) => mirror.ask_then(kind, value, then),
+            Oracle::Misp(client) => Some(client.ask_then(kind, value, then)),
+            Oracle::Mirror(mirror) => {
+                mirror.ask_then(kind, value, then);
+                None
+            }
+        }
+    }
+    fn is_away(&self) -> bool {
+        match self {
+            Oracle::Misp(client) => client.is_away(),
+            // What it waits for is a disk of this machine, which the spool would need as well.
+            Oracle::Mirror(_) => false,
+        }
+    }
+    fn forget(&self, tokens: &HashSet<Token>) {
+        if let Oracle::Misp(client) = self {
+            client.forget(tokens);
         }
     }
 }
@@ -83,7 +103,16 @@ impl Lookup for Running {
             (Mode::Mirror, Some(held)) => Oracle::Mirror(Mirror::start(&self.settings, held.clone(), on.clone(), standing)),
             _ => Oracle::Misp(Client::start(&self.settings, on.clone(), standing)),
         };
-        let desk = Rc::new(Desk { emit, parser: RefCell::default(), open: Cell::new(0), done: Notify::new(), on });
+        let desk = Rc::new(Desk {
+            emit,
+            parser: RefCell::default(),
+            taken: Cell::new(0),
+            open: RefCell::default(),
+            kept: RefCell::default(),
+            is_told: Cell::new(false),
+            done: Notify::new(),
+            on,
+        });
         Box::pin(async move { desk.work(&client, &inbox).await })
     }
 }
@@ -92,8 +121,14 @@ impl Lookup for Running {
 struct Desk {
     emit: Emit,
     parser: RefCell<Parser>,
-    /// Messages that are not settled.
-    open: Cell<u64>,
+    /// Messages taken so far.
+    taken: Cell<u64>,
+    /// Messages that are not settled, in the order of taking.
+    open: RefCell<BTreeMap<u64, Rc<Task>>>,
+    /// Those that lie in the spool as well: they come again if they are not settled.
+    kept: RefCell<BTreeMap<u64, Rc<Task>>>,
+    /// That messages are put by has been told.
+    is_told: Cell<bool>,
     /// Raised when the last open message is settled.
     done: Notify,
     on: Rc<dyn Executor>,
@@ -102,11 +137,14 @@ struct Desk {
 /// One message on its way.
 struct Task {
     desk: Rc<Desk>,
+    id: u64,
     parcel: Parcel,
     number: u32,
     asked: Asked,
     verdicts: RefCell<Vec<Option<Verdict>>>,
     owed: Cell<usize>,
+    /// Its questions.
+    tokens: RefCell<Vec<Token>>,
 }
 
 impl Desk {
@@ -114,46 +152,125 @@ impl Desk {
         loop {
             let mut taken = 0;
             while let Some(parcel) = inbox.try_pop() {
+                let mut away = Vec::new();
                 for number in parcel.numbers() {
-                    self.take(client, &parcel, number);
+                    let Some(task) = self.take(&parcel, number) else { continue };
+                    match self.is_to_be_put_by(client, &parcel, number) {
+                        true => away.push(task),
+                        false => self.ask(client, task),
+                    }
                     taken += 1;
                     if taken % TAKEN_A_TURN == 0 {
                         self.on.pause().await;
                     }
                 }
+                if away.is_empty() {
+                    continue;
+                }
+                let numbers = away.iter().map(|task| task.number).collect();
+                if !self.emit.spool().is_some_and(|spool| self.put(spool, &parcel, numbers)) {
+                    away.into_iter().for_each(|task| self.ask(client, task));
+                }
             }
-            if inbox.is_closed() && inbox.is_empty() && self.open.get() == 0 {
+            if self.is_told.get() && !client.is_away() {
+                self.is_told.set(false);
+                tracing::info!("MISP answers again; messages that were put by are asked about beside new ones");
+            }
+            self.put_by(client);
+            if inbox.is_closed() && inbox.is_empty() && self.open.borrow().is_empty() {
+                // What is kept holds us, and we hold it.
+                self.kept.take();
                 return Ok(());
             }
             tokio::select! {
                 () = inbox.changed() => {}
                 () = self.done.notified() => {}
+                () = self.patience() => {}
             }
         }
     }
 
-    fn take(self: &Rc<Self>, client: &Oracle, parcel: &Parcel, number: u32) {
+    /// True for a message that came while MISP is away, and is not on disk yet.
+    fn is_to_be_put_by(&self, client: &Oracle, parcel: &Parcel, number: u32) -> bool {
+        self.emit.spool().is_some_and(|spool| spool.is_on() && !spool.has(parcel, number) && client.is_away())
+    }
+
+    /// Until open messages are looked after; for ever where that is of no use.
+    async fn patience(&self) {
+        let is_of_use = self.emit.spool().is_some_and(PutBy::is_on) && !self.open.borrow().is_empty();
+        match is_of_use {
+            true => self.on.sleep(Duration::from_millis(limits::LOOKUP_LOOK_MS)).await,
+            false => std::future::pending().await,
+        }
+    }
+
+    fn put(&self, spool: &PutBy, parcel: &Parcel, numbers: Vec<u32>) -> bool {
+        let has_put = spool.put(&self.on, parcel, numbers);
+        if has_put && !self.is_told.replace(true) {
+            tracing::warn!("MISP gives no answers: messages are put by on disk, and none is skipped");
+        }
+        has_put
+    }
+
+    /// Puts by what was asked about before MISP went away.
+    fn put_by(&self, client: &Oracle) {
+        let Some(spool) = self.emit.spool().filter(|spool| spool.is_on() && client.is_away()) else { return };
+        loop {
+            let open = self.open.borrow();
+            let Some(first) = open.values().next() else { return };
+            // Messages of one parcel stand together.
+            let is_beside = |task: &&Rc<Task>| Arc::ptr_eq(&task.parcel.batch, &first.parcel.batch);
+            let tasks: Vec<Rc<Task>> = open.values().take_while(is_beside).cloned().collect();
+            drop(open);
+            let Some(first) = tasks.first() else { return };
+            if !self.put(spool, &first.parcel, tasks.iter().map(|task| task.number).collect()) {
+                return;
+            }
+            let mut tokens = HashSet::new();
+            for task in &tasks {
+                self.open.borrow_mut().remove(&task.id);
+                tokens.extend(task.tokens.borrow().iter());
+            }
+            client.forget(&tokens);
+        }
+    }
+
+    /// Reads a message; one that is no question is refused.
+    fn take(self: &Rc<Self>, parcel: &Parcel, number: u32) -> Option<Rc<Task>> {
         let batch = &parcel.batch;
         let asked = match Asked::parse(batch.message(number).payload) {
             Ok(asked) => asked,
-            Err(why) => return parcel.acks.refused(batch.stream, batch.seq, number, why),
+            Err(why) => {
+                parcel.acks.refused(batch.stream, batch.seq, number, why);
+                return None;
+            }
         };
         let count = asked.iocs.len();
-        self.open.set(self.open.get() + 1);
-        let task = Rc::new(Task {
+        let id = self.taken.get();
+        self.taken.set(id + 1);
+        Some(Rc::new(Task {
             desk: self.clone(),
+            id,
             parcel: parcel.clone(),
             number,
             asked,
             verdicts: RefCell::new(vec![None; count]),
             owed: Cell::new(count),
-        });
-        if count == 0 {
+            tokens: RefCell::default(),
+        }))
+    }
+
+    fn ask(&self, client: &Oracle, task: Rc<Task>) {
+        let is_kept = self.emit.spool().is_some_and(|spool| spool.has(&task.parcel, task.number));
+        let of = if is_kept { &self.kept } else { &self.open };
+        of.borrow_mut().insert(task.id, task.clone());
+        if task.asked.iocs.is_empty() {
             return task.settle();
         }
         for (n, ioc) in task.asked.iocs.iter().enumerate() {
             let of = task.clone();
-            client.ask_then(&ioc.kind, &ioc.value, move |verdict| of.answered(n, verdict));
+            let token = client.ask_then(&ioc.kind, &ioc.value, move |verdict| of.answered(n, verdict));
+            task.tokens.borrow_mut().extend(token);
         }
     }
 }
@@ -189,8 +306,9 @@ impl Task {
             }
         }
         parcel.acks.delivered_one(batch.stream, batch.seq, number);
-        desk.open.set(desk.open.get() - 1);
-        if desk.open.get() == 0 {
+        desk.kept.borrow_mut().remove(&self.id);
+        desk.open.borrow_mut().remove(&self.id);
+        if desk.open.borrow().is_empty() {
             desk.done.notify_one();
         }
     }

@@ -127,6 +127,14 @@ pub static FIELDS: &[Field] = &[
     ),
     Field::new("redis.timeout", Type::Span, "1s", "For one round trip to Redis, and to connect."),
     Field::new(
+        "while_away",
+        Type::Choice(&["wait", "spool"]),
+        "wait",
+        "While MISP is away, silent, or refuses the key: `wait` stops the source, and its file keeps what is unread; `spool` puts messages \
+         by on disk, in the state folder, reads on, and asks about them when MISP is back. Nothing is skipped either way.",
+    ),
+    Field::new("spool_max", Type::Bytes, "1 GiB", "Bytes on disk of messages put by; when they are used up, messages wait."),
+    Field::new(
         "sightings",
         Type::Bool,
         "false",
@@ -154,6 +162,8 @@ pub struct Settings {
     pub redis: Option<(Redis, String)>,
     /// In which a value is told once; `None`: no sightings.
     pub sightings: Option<Duration>,
+    /// Bytes of messages put by while MISP is away; `None`: they wait.
+    pub spool_max: Option<u64>,
 }
 
 /// Who answers.
@@ -258,6 +268,7 @@ impl Settings {
                 ..breaker::Limits::default()
             },
             positive: nanos(section.span("positive")),
+            silence: nanos(Duration::from_millis(limits::MISP_SILENCE_MS)),
             negative: nanos(section.span("negative")),
             cache_bytes: usize::try_from(section.bytes("cache_bytes")).unwrap_or(usize::MAX),
             hits_max: count(section.int("hits")) as usize,
@@ -287,12 +298,27 @@ impl Settings {
             sync_every,
             rebuild_every,
             redis: Self::redis(section),
+            spool_max: Self::spool(section),
             sightings: section.bool("sightings").then(|| section.span("sightings_window")),
             key_file,
             http,
             filters,
             limits,
         }
+    }
+
+    fn spool(section: &mut Section<'_>) -> Option<u64> {
+        let max = section.bytes("spool_max");
+        if section.choice("while_away") == "wait" {
+            if section.is_set("spool_max") {
+                section.wrong("spool_max", "says nothing without while_away = \"spool\"; set that, or remove this");
+            }
+            return None;
+        }
+        if max < limits::SPOOL_BYTES_MIN {
+            section.wrong("spool_max", format!("is at least {}", limits::SPOOL_BYTES_MIN));
+        }
+        Some(max)
     }
 
     fn redis(section: &mut Section<'_>) -> Option<(Redis, String)> {
@@ -384,6 +410,9 @@ mod tests {
             ("url = 'https://m'\nsync_every = '5m'", "sync_every: needs indicators"),
             ("url = 'https://m'\nindicators = 't'\nsync_every = '5s'", "sync_every: is at least 10s"),
             ("url = 'https://m'\nrebuild_every = '5s'", "rebuild_every: is at least 1h"),
+            ("url = 'https://m'\nspool_max = '1 GiB'", "spool_max: says nothing without while_away"),
+            ("url = 'https://m'\nwhile_away = 'spool'\nspool_max = 5", "spool_max: is at least 1048576"),
+            ("url = 'https://m'\nwhile_away = 'skip'", "wait, spool"),
             ("url = 'https://m'\ntls.verify = false\ntls.ca = '/c'", "remove one of the two"),
         ];
         for (more, expected) in rows {

@@ -43,6 +43,7 @@ impl Answers {
                 Settled::One(n) => note(*n, None),
                 Settled::Delivered(list) => list.iter().for_each(|n| note(*n, None)),
                 Settled::Refused(n, why) => note(*n, Some(why.clone())),
+                Settled::PutBy(_) => unreachable!("a sink puts nothing by"),
             }
         }
         all

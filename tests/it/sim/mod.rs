@@ -13,7 +13,10 @@ use std::{
     io,
     path::{Path, PathBuf},
     rc::Rc,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -25,7 +28,7 @@ use shipper::{
         Executor, Io, LocalFuture,
         sim::{Chance, Files, Group, Machine, SimDisk, Thread, Trouble},
     },
-    lookups::{self, Emit, Lookup, LookupError},
+    lookups::{self, Emit, Lookup, LookupError, Parcel, Spooling},
     metrics::{Board, Metrics, Standing},
     net::kafka::settings::Connection,
     register::Place,
@@ -110,12 +113,32 @@ impl Sink for OnCluster {
 }
 
 /// A lookup that is slow and learns of each message what it is: its child.
-#[derive(Clone, Debug)]
-struct Echo;
+#[derive(Clone, Debug, Default)]
+struct Echo {
+    /// Bytes of a spool, into which messages go while it is away.
+    spool_max: Option<u64>,
+    is_away: Arc<AtomicBool>,
+}
 
 impl lookups::Spec for Echo {
     fn build(&self, _: &str, _: &shipper::lookups::Given<'_>) -> Result<Box<dyn Lookup>, LookupError> {
-        Ok(Box::new(Self))
+        Ok(Box::new(self.clone()))
+    }
+    fn spool(&self) -> Option<Spooling> {
+        self.spool_max.map(|max| Spooling { max: Some(max) })
+    }
+}
+
+impl Echo {
+    async fn answer(self: Rc<Self>, emit: Emit, on: Rc<dyn Executor>, parcel: Parcel, n: u32) {
+        while self.is_away.load(Ordering::Relaxed) {
+            on.sleep(Duration::from_millis(20)).await;
+        }
+        on.sleep(Duration::from_millis(u64::from(n % 7))).await;
+        let message = parcel.batch.message(n);
+        emit.child(&parcel, n, 0, message.key, message.payload.to_vec());
+        on.pause().await;
+        parcel.acks.delivered_one(parcel.batch.stream, parcel.batch.seq, n);
     }
 }
 
@@ -128,13 +151,16 @@ impl Lookup for Echo {
         _: Standing,
     ) -> LocalFuture<'static, Result<(), LookupError>> {
         Box::pin(async move {
+            let echo = Rc::new(*self);
             while let Some(parcel) = inbox.pop().await {
                 for n in parcel.numbers() {
-                    on.sleep(Duration::from_millis(u64::from(n % 7))).await;
-                    let message = parcel.batch.message(n);
-                    emit.child(&parcel, n, 0, message.key, message.payload.to_vec());
-                    on.pause().await;
-                    parcel.acks.delivered_one(parcel.batch.stream, parcel.batch.seq, n);
+                    let spool = emit.spool();
+                    if spool.is_some_and(|spool| spool.has(&parcel, n)) {
+                        // It is on disk: others must not wait for it.
+                        on.spawn("echo", Box::pin(echo.clone().answer(emit.clone(), on.clone(), parcel.clone(), n)));
+                    } else if !(echo.is_away.load(Ordering::Relaxed) && spool.is_some_and(|spool| spool.put(&on, &parcel, vec![n]))) {
+                        echo.clone().answer(emit.clone(), on.clone(), parcel.clone(), n).await;
+                    }
                 }
             }
             Ok(())
@@ -174,6 +200,10 @@ struct Scenario {
     /// Seconds from the start to midnight.
     midnight: u64,
     on_full: OnFull,
+    /// The lookup has a spool of so many bytes, and goes away and comes back so often, in milliseconds on
+    /// average; 0: it has none, and is never away.
+    spool_max: u64,
+    away_ms: u64,
 }
 
 fn config(handlers: &[&str], app: bool, cores: u64) -> String {
@@ -185,14 +215,15 @@ fn config(handlers: &[&str], app: bool, cores: u64) -> String {
         text.push_str(&format!("[sources.app]\nkind = \"file\"\npath = \"{}\"\nstart_at = \"beginning\"\n", world::APP));
     }
     for handler in handlers {
-        // `once` is `forward` with a stage behind it that drops what came before, `asked` with a lookup.
+        // `once` is `forward` with a stage behind it that drops what came before, `asked` with a lookup,
+        // `spooled` with one that is away at times.
         let (name, kind) = if *handler == "dfn" { ("dfn", "dfn") } else { ("all", "forward") };
         let inputs = if app && kind == "forward" { "[\"alerts\", \"app\"]" } else { "[\"alerts\"]" };
         text.push_str(&format!("[handlers.{name}]\nkind = \"{kind}\"\ninputs = {inputs}\n"));
         let outputs: &[&str] = match *handler {
             "dfn" => &["dfn", "dfn.confirm"],
             "once" => &["once"],
-            "asked" => &["echo"],
+            "asked" | "spooled" => &["echo"],
             _ => &["all"],
         };
         if *handler == "once" {
@@ -213,10 +244,12 @@ impl Scenario {
         let mut chance = Chance::new(seed ^ 0x5EED);
         let handlers: &[&str] = match (seed % 3, seed % 5) {
             (0, 4) => &["once"],
+            (0, 1) if seed % 2 == 1 => &["spooled"],
             (0, 1) => &["asked"],
             (0, _) => &["forward"],
             (1, _) => &["dfn"],
             (_, 4) => &["dfn", "once"],
+            (_, 1) if seed % 2 == 1 => &["dfn", "spooled"],
             (_, 1) => &["dfn", "asked"],
             _ => &["dfn", "forward"],
         };
@@ -261,6 +294,17 @@ impl Scenario {
             }
         });
         let fates = fates.collect();
+        let midnight = 2 + chance.below(40);
+        let is_spooled = handlers.contains(&"spooled");
+        // A small one runs full.
+        let spool_max = if !is_spooled {
+            0
+        } else if chance.of_thousand(300) {
+            40_000
+        } else {
+            1 << 30
+        };
+        let away_ms = if is_spooled { 100 + chance.below(10_000) } else { 0 };
         Self {
             seed,
             config: config(handlers, habits.app_lines > 0, cores),
@@ -274,8 +318,10 @@ impl Scenario {
             holds,
             trouble,
             hints_lost,
-            midnight: 2 + chance.below(40),
+            midnight,
             on_full: OnFull::Stop,
+            spool_max,
+            away_ms,
         }
     }
 }
@@ -323,9 +369,11 @@ impl Sim {
         let tree = shipper::register::Node::parse_toml(&scenario.config).unwrap();
         let names = Names { name: "mgr-1".into(), embedded: None };
         let mut config = Config::read(tree, std::iter::empty(), &[], &names);
+        let is_away = Arc::new(AtomicBool::new(false));
         if scenario.config.contains("inputs = [\"echo\"]") {
             let inputs = Inputs { place: Place::Default, names: vec![("all".into(), Place::Default)] };
-            let (name, place, spec) = ("echo".into(), Place::Default, Some(Box::new(Echo) as Box<dyn lookups::Spec>));
+            let echo = Echo { spool_max: Some(scenario.spool_max).filter(|max| *max > 0), is_away: is_away.clone() };
+            let (name, place, spec) = ("echo".into(), Place::Default, Some(Box::new(echo) as Box<dyn lookups::Spec>));
             config.lookups.push(LookupEntry { name, place, kind: "echo", inputs, required: true, outputs: &[""], spec });
         }
         let mut plan = Plan::build(config).unwrap_or_else(|e| panic!("{e}"));
@@ -347,7 +395,8 @@ impl Sim {
             let inputs = stage.map(|stage| stage.inputs).or(lookup.map(|lookup| lookup.inputs));
             let made = inputs.map_or(u32::from(output.slot), u64::trailing_zeros);
             let output = u8::try_from(made).unwrap();
-            topics.push(Topic { sink: sink.name.clone(), branch, output, is_staged: stage.is_some(), cluster });
+            let is_spooled = lookup.is_some_and(|lookup| lookup.spool.is_some());
+            topics.push(Topic { sink: sink.name.clone(), branch, output, is_staged: stage.is_some(), is_spooled, cluster });
         }
         let sim = Self { scenario, machine, files, world, plan: Arc::new(plan), topics, judge: Judge::default(), verbose };
         sim.machine.spawn_in(0, "world", Box::pin(world::live(sim.world.clone())));
@@ -356,6 +405,9 @@ impl Sim {
         }
         if sim.scenario.weather_ms > 0 {
             sim.machine.spawn_in(0, "weather", Box::pin(sim.weather()));
+        }
+        if sim.scenario.away_ms > 0 {
+            sim.machine.spawn_in(0, "lookup", Box::pin(sim.outages(is_away)));
         }
         if let Some(trouble) = sim.scenario.trouble {
             sim.machine.spawn_in(0, "disk", Box::pin(sim.bad_disk(trouble)));
@@ -390,6 +442,21 @@ impl Sim {
                     weather.latency = Duration::from_millis(2);
                 });
             }
+        }
+    }
+
+    /// The lookup goes away and comes back until the manager falls silent.
+    fn outages(&self, is_away: Arc<AtomicBool>) -> impl Future<Output = ()> + 'static {
+        let (machine, world, mut chance) = (self.machine.clone(), self.world.clone(), self.machine.chance());
+        let most = 2 * self.scenario.away_ms * 1_000_000;
+        async move {
+            while !world.borrow().is_done() {
+                machine.sleep(Duration::from_nanos(chance.below(most))).await;
+                let away = chance.of_thousand(600);
+                world.borrow().say(|| format!("lookup: away {away}"));
+                is_away.store(away, Ordering::Relaxed);
+            }
+            is_away.store(false, Ordering::Relaxed);
         }
     }
 
@@ -545,6 +612,9 @@ impl Sim {
             assert_eq!(counts.in_flight.get(), 0, "{source}/{branch}: in flight after the drain");
         }
         check_law(&metrics);
+        let spools = self.files.names(&PathBuf::from(STATE).join(store::SPOOL));
+        let left: usize = spools.iter().filter_map(|path| self.files.content(path)).map(|bytes| bytes.len()).sum();
+        assert_eq!(left, 0, "bytes in spools: {spools:?}");
         self.say(|| "drained".into());
         self.end(&begun);
         let read = |slot: checkpoint::Slot| self.files.content(&Path::new(STATE).join(slot.file_name()));
@@ -639,6 +709,8 @@ fn short_day(handlers: &[&str]) -> Scenario {
         hints_lost: 100,
         midnight: 2,
         on_full: OnFull::Stop,
+        spool_max: if handlers.contains(&"spooled") { 1 << 30 } else { 0 },
+        away_ms: if handlers.contains(&"spooled") { 300 } else { 0 },
     }
 }
 
@@ -651,7 +723,13 @@ fn calls_of(scenario: Scenario) -> u64 {
 
 #[test]
 fn a_kill_at_any_call_loses_nothing() {
-    for (handlers, power) in [(&["forward"][..], false), (&["dfn", "forward"][..], true), (&["once"][..], true), (&["asked"][..], false)] {
+    for (handlers, power) in [
+        (&["forward"][..], false),
+        (&["dfn", "forward"][..], true),
+        (&["once"][..], true),
+        (&["asked"][..], false),
+        (&["spooled"][..], true),
+    ] {
         // Idle looks at the end are all alike.
         let calls = calls_of(short_day(handlers)).min(CALLS);
         assert!(calls > 200, "only {calls} calls");

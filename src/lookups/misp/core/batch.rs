@@ -25,6 +25,8 @@ pub(super) struct Batch {
     pub(super) ask: Ask,
     /// From 1.
     pub(super) page: u32,
+    /// The page that was sent last, 0 for none.
+    sent: u32,
     /// Searches that went well when this one was made.
     pub(super) born: u64,
     failures: u32,
@@ -54,7 +56,24 @@ impl Batch {
             Ask::Values(values) => values.iter().map(|value| (value.clone(), Vec::new())).collect(),
             Ask::Networks | Ask::Canary => HashMap::new(),
         };
-        Self { ask, page: 1, born, failures: 0, strikes: 0, struck_at: born, found, seen: HashSet::new(), networks: Vec::new(), foreign: 0 }
+        Self {
+            ask,
+            page: 1,
+            sent: 0,
+            born,
+            failures: 0,
+            strikes: 0,
+            struck_at: born,
+            found,
+            seen: HashSet::new(),
+            networks: Vec::new(),
+            foreign: 0,
+        }
+    }
+
+    /// It is sent; true if this page was sent before.
+    pub(super) fn is_sent_again(&mut self) -> bool {
+        std::mem::replace(&mut self.sent, self.page) == self.page
     }
 
     /// Takes one page. True if there is another.

@@ -14,7 +14,7 @@
 //! Invariant: every token gets exactly one verdict.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     mem,
     rc::Rc,
 };
@@ -69,6 +69,8 @@ pub struct Limits {
     pub rate: u32,
     pub burst: u32,
     pub breaker: breaker::Limits,
+    /// How long searches may be out without any answer before MISP counts as away.
+    pub silence: Nanos,
     /// Lives of what was found and of what was not.
     pub positive: Nanos,
     pub negative: Nanos,
@@ -134,21 +136,38 @@ pub type Hits = Rc<[Rc<Attribute>]>;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     pub questions: u64,
-    /// Values answered from our own cache: with attributes, and with none.
+    /// Verdicts, by kind; questions are these and the open ones.
+    pub hits: u64,
+    pub misses: u64,
+    pub failed: u64,
+    /// Values answered from our own cache: with attributes, and with none. And values that it did not have.
     pub cached: u64,
     pub cached_misses: u64,
+    pub uncached: u64,
     /// Values that were in flight already.
     pub coalesced: u64,
-    /// Values answered from the shared cache, and values that it did not have.
+    /// Values answered from the shared cache: with attributes, and with none. And values that it did not have.
     pub shared: u64,
+    pub shared_empty: u64,
     pub shared_misses: u64,
-    /// Searches sent, pages and tries each for itself, and the values of their first pages.
+    /// Searches sent, pages and tries each for itself.
     pub searches: u64,
+    /// Of these: pages after the first, and pages sent again.
+    pub pages: u64,
+    pub again: u64,
+    /// Values of searches, each once however many pages and tries it took.
     pub values: u64,
-    /// Searches without a usable answer.
+    /// Searches without a usable answer, and those of which MISP refused the key or the values.
     pub failures: u64,
+    pub denied: u64,
+    pub refused: u64,
     /// Times that MISP's own limit was met.
     pub limited: u64,
+    /// Times that a search waited for MISP's own limit, and for ours.
+    pub waited_for_misp: u64,
+    pub waited_for_rate: u64,
+    /// Times that the breaker opened, a trial that failed counted again.
+    pub openings: u64,
     /// Values given up.
     pub given_up: u64,
     /// Rows that MISP sent though nobody asked.
@@ -185,7 +204,11 @@ pub struct Core {
     bucket: Bucket,
     breaker: Breaker,
     limited_until: Nanos,
+    /// The waits counted last, for MISP's limit and for ours: until when.
+    waits: (Nanos, Nanos),
     hold: Option<(String, Nanos)>,
+    /// Since when searches are out and MISP has given no sign of life.
+    silent_since: Option<Nanos>,
     trouble: String,
     successes: u64,
     ids: u64,
@@ -241,7 +264,9 @@ impl Core {
             bucket: Bucket::new(limits.rate, limits.burst),
             breaker: Breaker::new(limits.breaker),
             limited_until: 0,
+            waits: (0, 0),
             hold: None,
+            silent_since: None,
             trouble: String::new(),
             successes: 0,
             ids: 0,
@@ -284,6 +309,7 @@ impl Core {
                 pending.add(via, &hits);
                 continue;
             }
+            self.counts.uncached += 1;
             pending.owed += 1;
             let key: Rc<str> = value.into();
             if let Some(waiting) = self.open.get_mut(&key) {
@@ -299,7 +325,7 @@ impl Core {
             }
         }
         if pending.owed == 0 {
-            self.verdicts.push_back((token, pending.verdict()));
+            self.judge(token, pending);
         } else {
             let before = self.pending.insert(token, pending);
             assert!(before.is_none(), "a token names one open question");
@@ -335,14 +361,18 @@ impl Core {
         match self.gate(now) {
             Err(until) => Step::Wait(until),
             Ok(ticket) => {
-                let batch = self.pick(is_ripe);
+                let mut batch = self.pick(is_ripe);
                 let id = self.id();
                 self.counts.searches += 1;
                 let (ask, page) = (batch.ask.clone(), batch.page);
-                if let (Ask::Values(values), 1) = (&ask, page) {
-                    self.counts.values += values.len() as u64;
+                match (&ask, page) {
+                    _ if batch.is_sent_again() => self.counts.again += 1,
+                    (Ask::Values(values), 1) => self.counts.values += values.len() as u64,
+                    (_, 1) => {}
+                    _ => self.counts.pages += 1,
                 }
                 self.flying.insert(id, (batch, ticket));
+                self.silent_since.get_or_insert(now);
                 Step::Search { id, ask, page }
             }
         }
@@ -384,10 +414,12 @@ impl Core {
             }
         }
         if now < self.limited_until {
+            self.counts.waited_for_misp += u64::from(mem::replace(&mut self.waits.0, self.limited_until) != self.limited_until);
             return Err(Some(self.limited_until));
         }
         let at = self.bucket.next(now);
         if at > now {
+            self.counts.waited_for_rate += u64::from(mem::replace(&mut self.waits.1, at) != at);
             return Err(Some(at));
         }
         match self.breaker.gate(now) {
@@ -424,7 +456,7 @@ impl Core {
         for key in keys {
             match values.next().flatten().and_then(|found| self.believe(&key, wall, found)) {
                 Some((hits, left)) => {
-                    self.counts.shared += 1;
+                    *if hits.is_empty() { &mut self.counts.shared_empty } else { &mut self.counts.shared } += 1;
                     self.keep(now, &key, &hits, left);
                     self.resolve(&key, Ok(&hits));
                 }
@@ -486,11 +518,13 @@ impl Core {
                 self.ready.push_front(batch);
             }
             Outcome::Denied(why) => {
+                self.counts.denied += 1;
                 self.breaker.abandoned(now, ticket);
                 self.holds(now, why);
                 self.ready.push_front(batch);
             }
             Outcome::Refused(why) => {
+                self.counts.refused += 1;
                 self.is_alive(now);
                 self.refused(now, batch, why);
             }
@@ -498,13 +532,14 @@ impl Core {
                 self.counts.failures += 1;
                 self.trouble = why;
                 let roll = self.rolls.roll();
-                self.breaker.failed(now, ticket, roll);
+                self.counts.openings += u64::from(self.breaker.failed(now, ticket, roll));
                 self.struck(batch);
             }
         }
     }
 
     fn is_alive(&mut self, now: Nanos) {
+        self.silent_since = (!self.flying.is_empty()).then_some(now);
         self.breaker.succeeded(now);
     }
 
@@ -624,10 +659,22 @@ impl Core {
                 Err(why) => pending.failed = Some(why.clone()),
             }
             pending.owed -= 1;
-            if pending.owed == 0 {
-                self.verdicts.extend(self.pending.remove(&token).map(|pending| (token, pending.verdict())));
+            if pending.owed == 0
+                && let Some(pending) = self.pending.remove(&token)
+            {
+                self.judge(token, pending);
             }
         }
+    }
+
+    fn judge(&mut self, token: Token, pending: Pending) {
+        let verdict = pending.verdict();
+        *match verdict {
+            Verdict::Hit(_) => &mut self.counts.hits,
+            Verdict::Miss => &mut self.counts.misses,
+            Verdict::Failed(_) => &mut self.counts.failed,
+        } += 1;
+        self.verdicts.push_back((token, verdict));
     }
 
     /// The next verdict, if there is one.
@@ -643,6 +690,41 @@ impl Core {
     /// Questions without a verdict.
     pub fn open(&self) -> usize {
         self.pending.len() + self.parked.len() + self.verdicts.len()
+    }
+
+    /// True while MISP is left alone, or tried with one search at a time.
+    pub fn is_open(&self) -> bool {
+        !self.breaker.is_closed()
+    }
+
+    /// True while MISP's own limit is used up.
+    pub fn is_limited(&self, now: Nanos) -> bool {
+        now < self.limited_until
+    }
+
+    /// True while no answers are to be had: MISP is away or silent, has used up its limit, or a person must
+    /// mend something.
+    pub fn is_away(&self, now: Nanos) -> bool {
+        let is_silent = self.silent_since.is_some_and(|since| now.saturating_sub(since) >= self.limits.silence);
+        self.hold.is_some() || self.is_open() || self.is_limited(now) || is_silent
+    }
+
+    /// Forgets questions: they get no verdict. What is not on its way to MISP for others as well is not asked.
+    pub fn forget(&mut self, tokens: &HashSet<Token>) {
+        self.pending.retain(|token, _| !tokens.contains(token));
+        self.parked.retain(|(token, ..)| !tokens.contains(token));
+        self.verdicts.retain(|(token, _)| !tokens.contains(token));
+        self.open.values_mut().for_each(|waiting| waiting.retain(|(token, _)| !tokens.contains(token)));
+        let open = &mut self.open;
+        let mut is_wanted = |key: &Rc<str>| match open.get(key) {
+            Some(waiting) if waiting.is_empty() => {
+                open.remove(key);
+                false
+            }
+            _ => true,
+        };
+        self.recall.retain(&mut is_wanted);
+        self.fresh.retain(|(key, _)| is_wanted(key));
     }
 
     /// How it stands.

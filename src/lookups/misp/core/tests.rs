@@ -22,6 +22,7 @@ fn limits() -> Limits {
         burst: 1,
         breaker: breaker::Limits::default(),
         positive: 3600 * SECOND,
+        silence: u64::MAX,
         negative: 600 * SECOND,
         cache_bytes: 1 << 20,
         hits_max: 100,
@@ -407,6 +408,52 @@ fn a_value_that_is_a_pattern_to_misp_is_said_and_not_sent() {
     assert!(matches!(&verdicts[&1], Verdict::Failed(why) if why.contains("pattern")));
 }
 
+#[test]
+fn it_is_away_when_it_is_left_alone_silent_limited_or_refuses_the_key_and_back_with_the_first_answer() {
+    let sent = |core: &mut Core, now| match core.next(now) {
+        Step::Search { id, .. } => id,
+        step => panic!("{step:?}"),
+    };
+    let outcomes = [Outcome::Limited(5 * SECOND), Outcome::Denied("403".into()), Outcome::Away("away".into())];
+    for outcome in outcomes {
+        let breaker = breaker::Limits { failures: 1, ..breaker::Limits::default() };
+        let mut core = Core::new(Limits { batch_values: 1, breaker, ..limits() });
+        core.ask(0, 1, "md5", "aa");
+        let id = sent(&mut core, 0);
+        assert!(!core.is_away(0));
+        core.answered(0, id, outcome.clone());
+        assert!(core.is_away(0), "{outcome:?}");
+        let id = sent(&mut core, 40 * SECOND);
+        core.answered(40 * SECOND, id, Outcome::Rows { rows: Vec::new(), skipped: 0, rest: None });
+        assert!(!core.is_away(40 * SECOND), "{outcome:?}");
+    }
+    let mut core = Core::new(Limits { batch_values: 1, silence: 10 * SECOND, ..limits() });
+    for (token, value) in ["aa", "bb"].into_iter().enumerate() {
+        core.ask(0, token as u64, "md5", value);
+    }
+    let (first, second) = (sent(&mut core, 0), sent(&mut core, 5 * SECOND));
+    assert_eq!((core.is_away(9 * SECOND), core.is_away(10 * SECOND)), (false, true));
+    core.answered(11 * SECOND, first, Outcome::Rows { rows: Vec::new(), skipped: 0, rest: None });
+    assert_eq!((core.is_away(20 * SECOND), core.is_away(21 * SECOND)), (false, true), "the other is still out");
+    core.answered(22 * SECOND, second, Outcome::Rows { rows: Vec::new(), skipped: 0, rest: None });
+    assert!(!core.is_away(u64::MAX));
+}
+
+#[test]
+fn what_is_forgotten_is_not_asked_unless_it_is_on_its_way() {
+    let mut core = Core::new(Limits { batch_values: 2, ..limits() });
+    for (token, value) in ["aa", "bb", "cc", "aa"].into_iter().enumerate() {
+        core.ask(0, token as u64, "md5", value);
+    }
+    let Step::Search { id, .. } = core.next(0) else { panic!() };
+    core.forget(&[0, 1, 2].into());
+    assert_eq!((core.open(), core.next(60 * MS)), (1, Step::Wait(None)), "cc is not asked");
+    core.ask(60 * MS, 4, "md5", "bb");
+    core.answered(61 * MS, id, Outcome::Rows { rows: Vec::new(), skipped: 0, rest: None });
+    let verdicts: Vec<_> = std::iter::from_fn(|| core.verdict()).collect();
+    assert_eq!(verdicts.iter().map(|(token, _)| *token).collect::<Vec<_>>(), [3, 4]);
+}
+
 /// Values of few letters, so that they meet; some of several forms.
 const VALUES: &[(&str, &str)] = &[
     ("md5", "aa"),
@@ -448,6 +495,7 @@ proptest! {
         questions in prop::collection::vec((0..VALUES.len(), 0u64..400), 1..40),
         choices in prop::collection::vec(any::<u8>(), 0..60),
         batch_values in 1usize..6, connections in 1usize..4, page_rows in 1u32..4,
+        forgotten in prop::collection::btree_set(0u64..40, 0..12),
         has_networks: bool, shared: bool, cache_bytes in 0usize..3000, rate in 0u32..50, seed: u64,
     ) {
         let wait = Duration::from_secs(1);
@@ -473,6 +521,9 @@ proptest! {
                 core.ask(now, next_question as u64, kind, value);
                 next_question += 1;
                 due += questions.get(next_question).map_or(0, |(_, gap)| gap * MS);
+            }
+            if round % 16 == 9 {
+                core.forget(&forgotten.iter().copied().filter(|token| *token < next_question as u64).collect());
             }
             let step = core.next(now);
             for learned in core.learned() {
@@ -520,6 +571,9 @@ proptest! {
         for (n, (which, _)) in questions.iter().enumerate() {
             let (kind, value) = VALUES[*which];
             let verdict = verdicts.get(&(n as u64));
+            if verdict.is_none() && forgotten.contains(&(n as u64)) {
+                continue;
+            }
             prop_assert_eq!(verdict.map(judged), Some(world.verdict(kind, value, &limits)), "{} {}: {:?}", kind, value, verdict);
         }
     }
