@@ -17,6 +17,21 @@ pub(super) fn v6(text: &str) -> Option<IpAddr> {
     Some(address.to_ipv4_mapped().map_or(IpAddr::V6(address), IpAddr::V4))
 }
 
+/// The normal form: as the standard library writes it, which takes four times as long for version 4.
+pub(super) fn text(address: IpAddr) -> String {
+    let IpAddr::V4(v4) = address else { return address.to_string() };
+    let mut text = String::with_capacity(15);
+    for (n, octet) in v4.octets().into_iter().enumerate() {
+        if n > 0 {
+            text.push('.');
+        }
+        let digits = [octet / 100, octet / 10 % 10, octet % 10];
+        let skipped = if octet > 99 { 0 } else { 2 - usize::from(octet > 9) };
+        text.extend(digits.into_iter().skip(skipped).map(|digit| char::from(b'0' + digit)));
+    }
+    text
+}
+
 /// True for a unicast address that is routed on the Internet.
 ///
 /// RFC 6890 and its successors; of version 6 only what is assigned, 2000::/3, without the block
@@ -58,5 +73,19 @@ pub(super) fn parse(text: &str) -> Option<IpAddr> {
         None => v4(bare).map(IpAddr::V4),
         Some((host, port)) if host.contains('.') => v4(host).filter(|_| port.parse::<u16>().is_ok()).map(IpAddr::V4),
         Some(_) => v6(bare),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_written_as_the_standard_library_writes_them() {
+        for octet in 0..=255_u8 {
+            let found = IpAddr::from([octet, octet.wrapping_mul(7), 0, octet]);
+            assert_eq!(text(found), found.to_string());
+        }
+        assert_eq!(text(IpAddr::from([0x2a0e, 0xb107, 0, 0, 0, 0, 0, 1])), "2a0e:b107::1");
     }
 }

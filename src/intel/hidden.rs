@@ -58,7 +58,7 @@ impl<'a> Scan<'a> {
             return body;
         }
         let Some(found) = Authority::of(authority) else { return body };
-        if self.is_reference(start) {
+        if self.is_reference(Before::of(self.back(start))) {
             self.leave(self.slice(start, end), "reference");
             return end;
         }
@@ -156,21 +156,22 @@ impl<'a> Scan<'a> {
             return None;
         }
         let before = Before::of(self.back(from));
-        if before.is_argument() || (self.place.says().hex && from == 0 && to == self.bytes.len()) {
+        let is_hex = before.is_argument() || (self.place.says().hex && from == 0 && to == self.bytes.len());
+        if !(is_hex || before.is_encoded()) || self.slice(from, to).contains(['.', '_']) {
+            return None;
+        }
+        if is_hex {
             let text = hexadecimal(self.bytes.get(from..to)?)?;
             self.step(text.len());
             self.extractor.scan(&text, self.place, 1);
             return Some(to);
         }
-        if before.is_encoded() {
-            let is_digit = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
-            let len = self.bytes.get(from..)?.iter().take_while(|b| is_digit(b)).count();
-            self.step(2 * len);
-            let text = utf_16(&base_64(self.bytes.get(from..from + len)?))?;
-            self.extractor.scan(&text, self.place, 1);
-            return Some((from + len).max(to));
-        }
-        None
+        let is_digit = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/' | b'=');
+        let len = self.bytes.get(from..)?.iter().take_while(|b| is_digit(b)).count();
+        self.step(2 * len);
+        let text = utf_16(&base_64(self.bytes.get(from..from + len)?))?;
+        self.extractor.scan(&text, self.place, 1);
+        Some((from + len).max(to))
     }
 }
 

@@ -1,14 +1,20 @@
 //! Names of hosts: which words are one, their normal form, and which of them mean nobody.
 
-use std::{borrow::Cow, sync::LazyLock};
+use std::{
+    borrow::Cow,
+    collections::HashSet,
+    hash::{BuildHasherDefault, Hasher},
+    sync::LazyLock,
+};
 
 /// Bytes of a name, and of one label (RFC 1035 §2.3.4).
 const NAME_MAX: usize = 253;
 const LABEL_MAX: usize = 63;
 
-/// Top-level domains as IANA lists them, in lower case and punycode, sorted: a line each.
+/// Top-level domains as IANA lists them, in lower case and punycode: a line each.
 const TLDS: &str = include_str!("tlds.txt");
-static TLD_LIST: LazyLock<Vec<&'static str>> = LazyLock::new(|| TLDS.lines().collect());
+/// Asked for every word with a dot.
+static TLD_SET: LazyLock<HashSet<&'static [u8], BuildHasherDefault<Fnv>>> = LazyLock::new(|| TLDS.lines().map(str::as_bytes).collect());
 /// Bytes of the longest of them, with room.
 const TLD_MAX: usize = 32;
 
@@ -130,7 +136,8 @@ pub(super) fn form(word: &str) -> Result<String, &'static str> {
 pub(super) fn judge(word: &str, host: bool) -> Result<String, &'static str> {
     // Most words with a dot are names of files and versions; their end tells soonest.
     let top = last_label(word.strip_suffix('.').unwrap_or(word));
-    if top.is_ascii() && !is_top(top) && !top.eq_ignore_ascii_case("onion") {
+    let (is_plain, is_known) = (top.is_ascii(), is_top(top));
+    if is_plain && !is_known && !top.eq_ignore_ascii_case("onion") {
         return Err(if RESERVED.iter().any(|known| known.eq_ignore_ascii_case(top)) { "reserved_name" } else { "unknown_tld" });
     }
     let name = form(word)?;
@@ -141,7 +148,7 @@ pub(super) fn judge(word: &str, host: bool) -> Result<String, &'static str> {
     if RESERVED.contains(&top) || RESERVED_NAMES.iter().any(|reserved| is_below(&name, reserved)) {
         return Err("reserved_name");
     }
-    if !is_top(top) {
+    if !is_plain && !is_top(top) {
         return Err("unknown_tld");
     }
     if !host {
@@ -183,7 +190,28 @@ fn is_top(top: &str) -> bool {
     let Some(lower) = buffer.get_mut(..top.len()) else { return false };
     lower.copy_from_slice(top.as_bytes());
     lower.make_ascii_lowercase();
-    TLD_LIST.binary_search_by(|known| known.as_bytes().cmp(lower)).is_ok()
+    TLD_SET.contains(&*lower)
+}
+
+/// FNV-1a: quick for some bytes. What is looked for in a set that is our own cannot flood it.
+struct Fnv(u64);
+
+impl Default for Fnv {
+    fn default() -> Self {
+        Self(0xcbf2_9ce4_8422_2325)
+    }
+}
+
+impl Hasher for Fnv {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = bytes.iter().fold(self.0, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    }
+    fn write_usize(&mut self, n: usize) {
+        self.0 = (self.0 ^ n as u64).wrapping_mul(0x100_0000_01b3);
+    }
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// 56 letters of base 32 before `.onion` (version 3), or 16 (version 2).

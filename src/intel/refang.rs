@@ -74,7 +74,8 @@ fn form(bytes: &[u8], at: usize) -> Option<Form> {
     match rest {
         // `194[.26`: half a bracket between two halves of a word.
         [b'[', b'.', next, ..] if before.is_ascii_alphanumeric() && next.is_ascii_alphanumeric() => dot(at),
-        [b'[' | b'(' | b'{', ..] => FORMS.iter().find_map(|(form, stands_for)| {
+        // Most brackets are no form: the sign behind them tells.
+        [b'[' | b'(' | b'{', b'.' | b'd' | b'D' | b':' | b'/' | b'@' | b'a' | b'A', ..] => FORMS.iter().find_map(|(form, stands_for)| {
             let is_it = rest.get(..form.len())?.eq_ignore_ascii_case(form);
             is_it.then_some(Form { from: at, to: at + form.len(), stands_for: Stands::For(stands_for) })
         }),

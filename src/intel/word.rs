@@ -1,6 +1,6 @@
 //! The rules for a word: hash, address, e-mail address, name, by the word and by what is next to it.
 
-use std::{fmt::Write, net::IpAddr};
+use std::net::IpAddr;
 
 use super::{
     IocType, address,
@@ -53,6 +53,8 @@ const EMPTY: &[&str] = &[
     "cf83e1357eefb8bdf1542850d66d8007d620e4050b5715dc83f4a921d36ce9ce47d0d13c5d85f2b0ff8318d2877eec2f63b931bd47417a81a538327af927da3e",
 ];
 
+/// Digits of the shortest hash.
+const HASH_MIN: usize = 32;
 /// Bytes of a word in which a name is looked for: no name is longer, not even in Unicode.
 const WORD_MAX: usize = 1024;
 /// Bytes of an address of version 6 with a version 4 one in it.
@@ -102,20 +104,18 @@ impl<'a> Scan<'a> {
             _ => {}
         }
         let word = self.slice(from, to);
-        if word.len() >= 32 && seen & HIGH == 0 {
-            if !word.contains(['.', '_'])
-                && let Some(end) = self.hidden(from, to)
-            {
+        if word.len() >= HASH_MIN && seen & HIGH == 0 {
+            if let Some(end) = self.hidden(from, to) {
                 return end;
             }
-            let mut at = from;
-            for run in word.split(['.', '-', '_']) {
-                self.hash(at, run);
-                at += run.len() + 1;
+            let mut next = long_run(word, 0);
+            while let Some((start, run)) = next {
+                self.hash(from + start, run);
+                next = long_run(word, start + run.len());
             }
         }
-        let bare = word.trim_matches(['.', '-']);
-        if !bare.contains('.') || bare.len() > WORD_MAX {
+        let bare = bare(word);
+        if bare.len() > WORD_MAX || !bare.contains('.') {
             return to;
         }
         // What stands before an `@` is looked at from behind it.
@@ -133,9 +133,12 @@ impl<'a> Scan<'a> {
 
     /// A word of digits, dots and dashes: an address, two of them, or a version.
     fn numbers(&mut self, from: usize, to: usize, word: &str, bare: &str) {
-        let parts = || bare.split('-').map(address::v4);
         // One dot before it: the end of an object identifier.
         let is_tail = word.starts_with('.') && !word.starts_with("..");
+        if !is_tail && let Some(found) = address::v4(bare) {
+            return self.address(from, to, IpAddr::V4(found), bare);
+        }
+        let parts = || bare.split('-').map(address::v4);
         if bare.len() > 64 || is_tail || parts().any(|part| part.is_none()) {
             if bare.bytes().filter(|b| *b == b'.').count() >= 3 {
                 self.leave(word, "not_an_address");
@@ -191,10 +194,12 @@ impl<'a> Scan<'a> {
         if let Some(why) = self.place.says().no_ip {
             return self.leave(text, why);
         }
-        if self.is_version(from, to) {
+        let back = self.back(from);
+        let before = Before::of(back);
+        if self.is_version(back, before, from, to) {
             return self.leave(text, "version");
         }
-        if self.is_reference(from) {
+        if self.is_reference(before) {
             return self.leave(text, "reference");
         }
         self.public(found, text);
@@ -208,16 +213,15 @@ impl<'a> Scan<'a> {
         if self.extractor.wanted.own_networks.iter().any(|net| net.contains(&found)) {
             return self.leave(text, "own_network");
         }
-        let mut value = String::with_capacity(39);
-        let _ = write!(value, "{found}");
-        self.keep(IocType::Ip, &value, 9);
+        self.keep(IocType::Ip, &address::text(found), 9);
     }
 
     /// True if what stands before says that dotted numbers are a version.
-    fn is_version(&self, from: usize, to: usize) -> bool {
-        let back = self.back(from);
+    ///
+    /// - `back`, `before`: what stands before the word.
+    fn is_version(&self, back: &str, before: Before<'_>, from: usize, to: usize) -> bool {
         let next = self.bytes.get(to..).unwrap_or_default();
-        let Some(product) = back.strip_suffix('/') else { return next.starts_with(b"~") || Before::of(back).is_version() };
+        let Some(product) = back.strip_suffix('/') else { return next.starts_with(b"~") || before.is_version() };
         // A port behind it: no version has one.
         if matches!(next, [b':' | b'(', b'0'..=b'9', ..]) {
             return false;
@@ -235,18 +239,18 @@ impl<'a> Scan<'a> {
     }
 
     /// True if all of the text, or the key before the word, is a reference of a vendor.
-    pub(super) fn is_reference(&self, from: usize) -> bool {
-        self.place.says().reference || Before::of(self.back(from)).is_reference()
+    pub(super) fn is_reference(&self, before: Before<'_>) -> bool {
+        self.place.says().reference || before.is_reference()
     }
 
     fn hash(&mut self, at: usize, run: &str) {
         if hash_type(run).is_none() {
             return;
         }
-        if self.is_reference(at) {
+        let before = Before::of(self.back(at));
+        if self.is_reference(before) {
             return self.leave(run, "reference");
         }
-        let before = Before::of(self.back(at));
         let says = self.place.says();
         match run.len() {
             32 if says.imphash || before.is_imphash() => self.keep(IocType::Imphash, &run.to_ascii_lowercase(), 9),
@@ -301,7 +305,7 @@ impl<'a> Scan<'a> {
         let says = self.place.says();
         let why = match says.no_name.or(self.own(&host)) {
             Some(why) => Some(why),
-            None if says.reference || before.is_reference() => Some("reference"),
+            None if self.is_reference(before) => Some("reference"),
             None => before.is_identity().then_some("identity"),
         };
         let value = format!("{}@{host}", local.to_ascii_lowercase());
@@ -343,21 +347,21 @@ impl<'a> Scan<'a> {
             return Some("path");
         }
         let next = self.bytes.get(to..).unwrap_or_default();
-        let before = Before::of(self.back(from));
+        let back = self.back(from);
+        let before = Before::of(back);
         match next {
             [b'(', ..] => return Some("code"),
             [b'=', after, ..] if *after != b'=' => return Some("key"),
             [b'"', b':', after, ..] if !after.is_ascii_digit() => return Some("key"),
             _ => {}
         }
-        let back = self.back(from);
         if back.ends_with(['$', '~']) || back.ends_with("${") || back.ends_with("::") {
             return Some("code");
         }
         if before.is_user() || (before.is_for() && next.starts_with(b" from ")) {
             return Some("user_name");
         }
-        if self.is_reference(from) {
+        if self.is_reference(before) {
             return Some("reference");
         }
         before.is_identity().then_some("identity")
@@ -419,6 +423,36 @@ impl<'a> Scan<'a> {
     }
 }
 
+/// The first run at or behind `at` without dots, dashes and underscores that may be a hash by its
+/// length, and where it begins.
+///
+/// Looks at windows as long as the shortest hash: where one has a mark in it, no such run begins
+/// before that mark. So most bytes of a word with many marks are never looked at.
+///
+/// - `at`: where a run begins or ends.
+fn long_run(word: &str, mut at: usize) -> Option<(usize, &str)> {
+    let bytes = word.as_bytes();
+    loop {
+        let window = bytes.get(at..at + HASH_MIN)?;
+        match memchr::memrchr3(b'.', b'-', b'_', window) {
+            Some(mark) => at += mark + 1,
+            None => {
+                let rest = bytes.get(at + HASH_MIN..)?;
+                let len = HASH_MIN + memchr::memchr3(b'.', b'-', b'_', rest).unwrap_or(rest.len());
+                return Some((at, word.get(at..at + len)?));
+            }
+        }
+    }
+}
+
+/// The word without the dots and dashes around it.
+fn bare(word: &str) -> &str {
+    let is_inside = |b: &u8| !matches!(b, b'.' | b'-');
+    let start = word.bytes().position(|b| is_inside(&b)).unwrap_or(word.len());
+    let end = word.as_bytes().iter().rposition(is_inside).map_or(start, |last| last + 1);
+    word.get(start..end).unwrap_or_default()
+}
+
 /// The hash that has so many hexadecimal digits.
 fn hash_type(run: &str) -> Option<IocType> {
     let kind = match run.len() {
@@ -429,4 +463,36 @@ fn hash_type(run: &str) -> Option<IocType> {
         _ => return None,
     };
     run.bytes().all(|b| b.is_ascii_hexdigit()).then_some(kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Every run, cut one after the other.
+    fn naive(word: &str) -> Vec<(usize, &str)> {
+        let place = |run: &str| run.as_ptr() as usize - word.as_ptr() as usize;
+        word.split(['.', '-', '_']).filter(|run| run.len() >= HASH_MIN).map(|run| (place(run), run)).collect()
+    }
+
+    fn long_runs(word: &str) -> Vec<(usize, &str)> {
+        let next = |(at, run): &(usize, &str)| long_run(word, at + run.len());
+        std::iter::successors(long_run(word, 0), |found| next(found)).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn long_runs_are_those_that_splitting_gives(lens in prop::collection::vec((0_usize..70, "[._-]"), 0..12), last in 0_usize..70) {
+            let mut word: String = lens.into_iter().map(|(len, mark)| "f".repeat(len) + &mark).collect();
+            word.push_str(&"0".repeat(last));
+            prop_assert_eq!(long_runs(&word), naive(&word));
+        }
+
+        #[test]
+        fn a_bare_word_is_what_trimming_gives(word in "[a.-]{0,8}") {
+            prop_assert_eq!(bare(&word), word.trim_matches(['.', '-']));
+        }
+    }
 }

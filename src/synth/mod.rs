@@ -5,12 +5,14 @@
 //! times give the same bytes, so a receiver can make the stream again and compare. Each alert
 //! carries its number in its `id` (`<epoch>.<ordinal>`), from which order and loss can be read.
 //!
+//! [`indicators`] makes alerts of which it is chosen how many indicators are new.
 //! [`writer`] says with which file operations such lines reach the disk, rotations and accidents
 //! included.
 //!
 //! Refuses to touch a file or a clock: times are handed in, operations are handed out. Start at
 //! [`Synth::alert`].
 
+pub mod indicators;
 mod kinds;
 mod stamp;
 mod template;

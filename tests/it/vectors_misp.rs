@@ -16,6 +16,7 @@ use shipper::{
     io::Slab,
     position::{Origin, Position},
     register::{Errors, Node, Section},
+    synth::indicators::{Indicators, indicator},
 };
 
 /// Type and value of each indicator.
@@ -131,4 +132,16 @@ fn every_golden_vector_gives_what_is_expected() {
     let folder = std::env::var_os("SHIPPER_VECTORS")
         .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/vectors")), PathBuf::from);
     check(&folder.join("misp.jsonl"), false);
+}
+
+#[test]
+fn a_synthetic_alert_has_the_one_indicator_that_it_was_given() {
+    let (mut handler, mut made) = (handler(), Indicators::new(0, 1000));
+    for _ in 0..2000 {
+        let mut alert = Vec::new();
+        let (kind, value) = indicator(made.alert(&mut alert, 1_773_465_912_000_000_000));
+        let found = set(&run(&mut *handler, alert.trim_ascii_end()).expect("a message")["iocs"]);
+        let kind = kind.trim_end_matches("-dst").to_owned();
+        assert_eq!(found, [(kind, value)].into(), "{}", String::from_utf8_lossy(&alert));
+    }
 }

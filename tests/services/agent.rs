@@ -24,13 +24,20 @@ const DAY: jiff::civil::Date = jiff::civil::Date::constant(2026, 3, 14);
 /// A scratch folder with a channel, a state and a config.
 pub struct House {
     pub dir: tempfile::TempDir,
-    sink: String,
+    graph: String,
 }
 
 impl House {
     /// - `sink`: the settings of the Kafka sink, as lines of TOML.
     pub fn new(sink: &str) -> Self {
-        Self { dir: tempfile::tempdir().unwrap(), sink: sink.to_owned() }
+        let handler = "[handlers.all]\nkind = \"forward\"\ninputs = [\"alerts\"]\n";
+        Self::with(|_| format!("{handler}[sinks.kafka]\nkind = \"kafka\"\ninputs = [\"all\"]\n{sink}\n"))
+    }
+    /// - `graph`: what is behind source `alerts`, as TOML, in a house in this folder.
+    pub fn with(graph: impl FnOnce(&Path) -> String) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let graph = graph(dir.path());
+        Self { dir, graph }
     }
     /// The folder that the writer writes into.
     pub fn alerts(&self) -> PathBuf {
@@ -57,8 +64,8 @@ impl House {
         let path = self.dir.path().join("shipper.toml");
         let (state, channel) = (self.dir.path().join("state"), self.alerts().join("alerts.json"));
         let text = format!(
-            "instance = \"mgr-1\"\ndrain_for = \"60s\"\n[state]\ndir = {state:?}\n[sources.alerts]\nkind = \"wazuh\"\npath = {channel:?}\nstart_at = \"beginning\"\n[handlers.all]\nkind = \"forward\"\ninputs = [\"alerts\"]\n[sinks.kafka]\nkind = \"kafka\"\ninputs = [\"all\"]\n{}\n",
-            self.sink
+            "instance = \"mgr-1\"\ndrain_for = \"60s\"\n[state]\ndir = {state:?}\n[sources.alerts]\nkind = \"wazuh\"\npath = {channel:?}\nstart_at = \"beginning\"\n{}",
+            self.graph
         );
         fs::write(&path, text).unwrap();
         path
@@ -122,14 +129,22 @@ impl Process {
     #[track_caller]
     pub fn says(&self, parts: &[&str]) -> String {
         let found = || self.lines.lock().unwrap().iter().find(|line| parts.iter().all(|part| line.contains(part))).cloned();
-        wait(&format!("the agent says {parts:?}"), || found().is_some(), || self.lines.lock().unwrap().join("\n"));
+        wait(&format!("the agent says {parts:?}"), || found().is_some(), || self.said());
         let line = found().unwrap();
         eprintln!("after {:.1} s: {line}", self.began.elapsed().as_secs_f64());
         line
     }
+    /// All that it said so far.
+    pub fn said(&self) -> String {
+        self.lines.lock().unwrap().join("\n")
+    }
     /// Lines of a level so far.
     pub fn lines(&self, level: &str) -> usize {
         self.lines.lock().unwrap().iter().filter(|line| line.contains(level)).count()
+    }
+    /// False once the process has ended by itself.
+    pub fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
     }
     /// SIGKILL.
     pub fn kill(mut self) {

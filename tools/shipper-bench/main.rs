@@ -8,6 +8,7 @@ mod handle;
 mod intel;
 mod kafka;
 mod live;
+mod misp;
 mod read;
 mod size;
 
@@ -45,6 +46,7 @@ enum Command {
     Intel(intel::Intel),
     Kafka(kafka::Kafka),
     Live(live::Live),
+    Misp(misp::Misp),
 }
 
 /// Wrong usage that the parser of flags cannot see.
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
         Command::Intel(command) => command.run(),
         Command::Kafka(command) => command.run(),
         Command::Live(command) => command.run(),
+        Command::Misp(command) => command.run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
