@@ -109,5 +109,5 @@ fn build() -> Box<dyn Handler> {
     let mut errors = Errors::default();
     let spec = kind.parse(&mut Section::open("handlers.h", &Node::parse_scalar("{}"), kind.fields(), &[], &mut errors));
     assert!(errors.is_empty(), "{errors}");
-    spec.build()
+    spec.build(&shipper::tables::Shelf::default())
 }

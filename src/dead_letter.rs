@@ -1,6 +1,6 @@
 //! Refused bytes as they were read, with the reason: how they lie in a segment.
 //!
-//! A segment is a file of entries of a [`journal`](crate::journal): a header (JSON, see [`Header`]), then the
+//! A segment is a file of entries of a [`journal`]: a header (JSON, see [`Header`]), then the
 //! refused bytes. No I/O here; `store` writes and fsyncs.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]

@@ -1,6 +1,6 @@
 //! Messages that wait on disk for a lookup: how they lie in a segment.
 //!
-//! A segment is a file of entries of a [`journal`](crate::journal): a header (JSON), then the message's key, its
+//! A segment is a file of entries of a [`journal`]: a header (JSON), then the message's key, its
 //! payload and its record. They are brought again in the order in which they were put by; places are
 //! [`Position::File`](crate::position::Position::File), the segment's number and the offset in it. No
 //! I/O here; `store` writes and fsyncs.

@@ -13,7 +13,7 @@ use crate::{
     clock::{Clock, SystemClock},
     io::disk::RealDisk,
     sinks::{Finding, Level},
-    topology::{ConfigError, Host, Plan},
+    topology::{ConfigError, Host, Plan, sharing},
 };
 
 /// Check a config: every error at once, each with its line and remedy.
@@ -62,7 +62,10 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
         let asked = if skips { Level::Good } else { told("sinks", &sink.name, sink.spec.check(&sink.name)) };
         worst = worst.max(files).max(asked);
     }
-    for lookup in &plan.lookups {
+    let shared = sharing::waits(&plan);
+    for (n, lookup) in plan.lookups.iter().enumerate() {
+        let others = shared.iter().filter(|(of, _)| *of == n).map(|(_, text)| Finding { level: Level::Warning, text: text.clone() });
+        told("lookups", &lookup.name, others.collect());
         let files = told("lookups", &lookup.name, lookup.spec.check_files(&lookup.name, now));
         let skips = args.offline || files == Level::Bad;
         let asked = if skips { Level::Good } else { told("lookups", &lookup.name, lookup.spec.check(&lookup.name)) };

@@ -7,7 +7,7 @@ use jiff::{Timestamp, civil::Date, tz::Offset};
 
 use super::scratch;
 use crate::{
-    clock::{Clock, SystemClock},
+    clock::{Clock, Nanos, SystemClock},
     synth::{
         Class, Synth,
         writer::{Op, Rotation, Writer},
@@ -24,6 +24,7 @@ pub struct LiveWriter {
     /// Minutes east of UTC.
     zone: i32,
     line: Vec<u8>,
+    alerts: u64,
     bytes: u64,
     flushed: u64,
     parts: u32,
@@ -45,12 +46,12 @@ impl LiveWriter {
             writer = writer.rotating_at(bytes);
         }
         scratch::apply_all(&writer.open())?;
-        Ok(Self { synth, writer, clock, date, zone, line: Vec::new(), bytes: 0, flushed: 0, parts: 1 })
+        Ok(Self { synth, writer, clock, date, zone, line: Vec::new(), alerts: 0, bytes: 0, flushed: 0, parts: 1 })
     }
 
     /// Alerts so far.
     pub fn alerts(&self) -> u64 {
-        self.synth.ordinal()
+        self.alerts
     }
     /// Their bytes, those in the stdio buffer included.
     pub fn bytes(&self) -> u64 {
@@ -76,10 +77,32 @@ impl LiveWriter {
     pub fn write(&mut self) -> io::Result<Class> {
         self.line.clear();
         let class = self.synth.alert(&mut self.line, self.clock.now(), self.zone);
+        self.repeat()?;
+        Ok(class)
+    }
+
+    /// Writes one line that somebody else makes, and gives what it says of it.
+    ///
+    /// - `make`: appends a line with its newline; is told the wall time.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn write_made<R>(&mut self, make: impl FnOnce(&mut Vec<u8>, Nanos) -> R) -> io::Result<R> {
+        self.line.clear();
+        let made = make(&mut self.line, self.clock.now());
+        self.repeat()?;
+        Ok(made)
+    }
+
+    /// Writes the last line once more.
+    ///
+    /// # Errors
+    /// Those of the file system.
+    pub fn repeat(&mut self) -> io::Result<()> {
+        self.alerts += 1;
         self.bytes += self.line.len() as u64;
         let ops = self.writer.write(&self.line);
-        self.apply(&ops)?;
-        Ok(class)
+        self.apply(&ops)
     }
 
     /// Does what is due by the clock: the flush of each second, a new day.

@@ -71,6 +71,10 @@ pub trait Spec: Send + Sync + fmt::Debug {
     fn spool(&self) -> Option<Spooling> {
         None
     }
+    /// True if its messages may wait for somebody else's outage to end.
+    fn waits(&self) -> bool {
+        true
+    }
     /// Looks at the files that the settings name: what `shipper check --offline` can say. One line
     /// per finding.
     ///

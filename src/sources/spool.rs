@@ -219,7 +219,8 @@ impl Reader {
         let Some(Position::File { segment, offset, .. }) = saved.as_ref().and_then(|row| row.lowest()) else { return };
         // What was cut off at the end of a segment was never handed in, so nothing of it is owed.
         let below = if (*segment, *offset) >= self.handed { self.at } else { (*segment, *offset) };
-        if below <= self.told || self.spool.ends().first().is_none_or(|(first, end)| (*first, *end) > below || *end == 0) {
+        let ends = self.spool.ends();
+        if below <= self.told || !ends.iter().any(|(number, end)| *end > 0 && (*number, *end) <= below) {
             return;
         }
         if self.store.ask(Asked::unspool(self.spec.lookup.clone(), below.0, below.1, Box::new(|_| {}))).is_ok() {

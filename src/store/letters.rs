@@ -33,6 +33,7 @@ pub struct Dropped {
 
 impl Kept for Entry {
     const WHAT: &'static str = "dead letter";
+    const COMES_AGAIN: bool = false;
 
     fn append(&self, segment: &mut Vec<u8>, base: u64) {
         dead_letter::append(segment, base, self);

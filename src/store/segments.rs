@@ -16,6 +16,8 @@ pub(super) trait Kept: fmt::Debug {
     const WHAT: &'static str;
     /// Appends it to `segment`, which will lie at `base`.
     fn append(&self, segment: &mut Vec<u8>, base: u64);
+    /// True where segments are read by us again: their lengths are what a reader goes by.
+    const COMES_AGAIN: bool;
     /// The name of a segment.
     fn segment_name(of: &str, number: u32) -> String;
     /// The number of a segment; `None` for any other file.
@@ -235,7 +237,11 @@ impl<E: Kept> Segments<E> {
             if let Some(number) = E::segment_number(&self.of, &path)
                 && self.tail.is_none_or(|tail| tail.number != number)
             {
-                found.push((number, disk.len(&path).unwrap_or(0)));
+                let bytes = match disk.len(&path) {
+                    Err(error) if E::COMES_AGAIN && error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    bytes => bytes.unwrap_or(0),
+                };
+                found.push((number, bytes));
             }
         }
         found.sort_unstable();
@@ -272,6 +278,10 @@ impl<E: Kept> Segments<E> {
         let cut = || if end < held.len() as u64 { disk.truncate(&path, end) } else { Ok(()) };
         // What is there may never have been fsynced: nothing is appended to what a power cut could take.
         if cut().and_then(|()| disk.sync(&path)).is_err() {
+            // Cut or not, what stands behind is no entry.
+            if let Some((_, bytes)) = self.sealed.back_mut() {
+                *bytes = end;
+            }
             return;
         }
         self.sealed.pop_back();

@@ -27,6 +27,7 @@ pub const SPOOL: &str = "spool";
 
 impl Kept for Entry {
     const WHAT: &'static str = "spool";
+    const COMES_AGAIN: bool = true;
 
     fn append(&self, segment: &mut Vec<u8>, base: u64) {
         spool::append(segment, base, self);

@@ -72,6 +72,11 @@ impl Indicators {
         }
     }
 
+    /// The same maker, whose first alert has this number: beside another maker, whose ids must not be met.
+    pub fn numbered_from(self, ordinal: u64) -> Self {
+        Self { ordinal, ..self }
+    }
+
     /// Appends one alert with its newline; gives the number of its indicator.
     ///
     /// - `now`: when the manager got it, nanoseconds since 1970.

@@ -20,6 +20,7 @@ pub mod plan;
 pub mod pulse;
 pub mod rows;
 pub mod run;
+pub mod sharing;
 pub mod spooled;
 pub mod staged;
 mod stream;

@@ -18,6 +18,7 @@ use crate::{
     register::Errors,
     sources::spool::Spooled,
     spool::KIND,
+    tables::Shelf,
 };
 
 /// What no name of a config holds.
@@ -60,6 +61,7 @@ pub(super) fn add(
             kind: KIND,
             inputs: Inputs { place: place.clone(), names: vec![(name.clone(), place.clone())] },
             outputs: &[Output { name: "", after: None }],
+            needs_primary: true,
             spec: Some(Box::new(Passed)),
         });
         lookup.inputs.names.push((name, place.clone()));
@@ -75,7 +77,7 @@ pub(super) fn add(
 struct Passed;
 
 impl Spec for Passed {
-    fn build(&self) -> Box<dyn Handler> {
+    fn build(&self, _: &Shelf) -> Box<dyn Handler> {
         Box::new(Self)
     }
 }

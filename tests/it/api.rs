@@ -307,3 +307,29 @@ fn a_connection_that_says_nothing_ends_by_itself() {
     assert_eq!(silent.read(&mut [0; 16]).unwrap_or(0), 0, "it is closed without an answer");
     started.agent.drain();
 }
+
+#[test]
+fn the_health_check_of_the_compose_file_tells_a_living_agent_from_none() {
+    use shipper::cli::import::given::Given;
+    let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("packaging/compose/compose.yaml")).unwrap();
+    let at = |given: Given, name: &str| match given {
+        Given::Table(entries) => entries.into_iter().find(|(key, _)| key == name).unwrap_or_else(|| panic!("no {name}")).1,
+        other => panic!("{name}: {other:?}"),
+    };
+    let check =
+        ["services", "shipper", "healthcheck", "test"].iter().fold(Given::parse_words(&text).unwrap(), |given, name| at(given, name));
+    let Given::List(words) = check else { panic!("{check:?}") };
+    let words: Vec<String> = words.into_iter().map(|word| if let Given::Text(text) = word { text } else { panic!("{word:?}") }).collect();
+    let [cmd, program, flag, command] = &words[..] else { panic!("{words:?}") };
+    assert_eq!((cmd.as_str(), flag.as_str()), ("CMD", "-c"));
+    let run = |port: u16| {
+        // Compose writes a dollar twice.
+        let command = command.replace("$$", "$").replace("127.0.0.1/9600", &format!("127.0.0.1/{port}"));
+        Command::new(program).args([flag, &command]).stderr(Stdio::null()).status().unwrap().success()
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let (started, address) = start(&config(&dir.path().join("alerts.json"), &dir.path().join("out"), ""), dir.path());
+    assert!(run(address.port()), "{command}");
+    started.agent.drain();
+    assert!(!run(address.port()), "nobody listens any more");
+}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use shipper::{
-    cli::manual::manual,
+    cli::{import::given::Given, manual::manual},
     register::{Errors, Node},
     topology::{Host, Plan, config::Config},
 };
@@ -110,4 +110,71 @@ fn the_config_page_is_what_the_tables_say() {
         text_of(&path) == page,
         "docs/CONFIG.md is not what `shipper list --markdown` prints; run UPDATE=1 cargo test --test it config_page"
     );
+}
+
+/// A member of a YAML file, by the way to it.
+fn at<'g>(given: &'g Given, way: &[&str]) -> Option<&'g Given> {
+    way.iter().try_fold(given, |given, name| match given {
+        Given::Table(entries) => entries.iter().find(|(key, _)| key == name).map(|(_, value)| value),
+        _ => None,
+    })
+}
+
+fn word(given: Option<&Given>) -> String {
+    match given {
+        Some(Given::Text(text)) => text.clone(),
+        other => panic!("no text: {other:?}"),
+    }
+}
+
+fn compose() -> Given {
+    Given::parse_words(&text_of(&root().join("packaging/compose/compose.yaml"))).unwrap_or_else(|e| panic!("no YAML: {e}"))
+}
+
+#[test]
+fn the_compose_file_mounts_folders_hands_secrets_over_as_files_and_publishes_nothing() {
+    let file = compose();
+    for service in ["shipper", "redis"] {
+        let part = |name: &str| at(&file, &["services", service, name]);
+        assert_eq!(word(part("read_only")), "true");
+        assert_eq!(part("cap_drop"), Some(&Given::List(vec![Given::Text("ALL".into())])));
+        assert!(part("ports").is_none() && part("healthcheck").is_some() && part("mem_limit").is_some());
+    }
+    let Some(Given::List(volumes)) = at(&file, &["services", "shipper", "volumes"]) else { panic!("volumes") };
+    let mounted: Vec<_> = volumes.iter().map(|v| (word(at(v, &["source"])), word(at(v, &["target"])))).collect();
+    assert!(mounted.iter().all(|(_, target)| !target.ends_with(".json")), "{mounted:?}");
+    assert!(mounted.contains(&("/var/ossec/logs/alerts".into(), "/var/ossec/logs/alerts".into())), "{mounted:?}");
+    let Some(Given::Table(secrets)) = at(&file, &["secrets"]) else { panic!("secrets") };
+    assert!(secrets.iter().all(|(_, secret)| word(at(secret, &["file"])).starts_with("./secrets/")));
+    let config = text_of(&root().join("packaging/compose/shipper.toml"));
+    for (name, _) in secrets {
+        assert!(config.contains(&format!("\"/run/secrets/{name}\"")), "{name} is used");
+    }
+    assert_eq!(at(&file, &["networks", "cache", "internal"]).map(|given| word(Some(given))), Some("true".into()));
+}
+
+#[test]
+fn the_config_of_the_compose_file_passes_check_with_the_environment_that_it_gets() {
+    let file = compose();
+    let Some(Given::Table(environment)) = at(&file, &["services", "shipper", "environment"]) else { panic!("environment") };
+    assert_eq!(environment.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["SHIPPER__LOOKUPS__MISP__URL"]);
+    let dir = tempfile::tempdir().unwrap();
+    let secret = |name: &str, text: String| {
+        let path = dir.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let check = |url: Option<&str>| {
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_shipper"));
+        check.args(["check", "--offline", "--config"]).arg(root().join("packaging/compose/shipper.toml")).env_clear();
+        check.envs(url.map(|url| ("SHIPPER__LOOKUPS__MISP__URL", url)));
+        check.env("SHIPPER__LOOKUPS__MISP__KEY_FILE", secret("key", format!("{}\n", "k".repeat(40))));
+        check.env("SHIPPER__LOOKUPS__MISP__REDIS__PASSWORD_FILE", secret("password", "p\n".into()));
+        let done = check.output().unwrap();
+        (done.status.code(), format!("{}{}", String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr)))
+    };
+    let (code, said) = check(Some("https://misp.example.org"));
+    assert!(code == Some(0) && !said.contains("warning") && !said.contains("bad:"), "{said}");
+    let (code, said) = check(None);
+    assert!(code == Some(78) && said.contains("lookups.misp.url"), "{said}");
 }

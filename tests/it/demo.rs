@@ -35,6 +35,18 @@ fn live_alerts_are_found_in_the_topic_over_a_rotation_and_the_sums_add_up() {
 }
 
 #[test]
+fn planted_indicators_are_found_without_a_server_alone_or_in_summaries_and_the_sums_add_up() {
+    for engine in engines() {
+        let sums = sums(&["--system", "misp", "--for", "4s", "--rate", "2000", "--json", "--engine", engine]);
+        assert_eq!(sums["adds_up"], true, "{sums}");
+        let n = |name: &str| sums[name].as_u64().unwrap_or_else(|| panic!("{name}: {sums}"));
+        assert!(n("planted_alerts") > n("planted_indicators") && n("planted_indicators") == 30, "{sums}");
+        assert!(n("matches_in_summaries") > 0 && n("duplicates") > 0 && n("written_parts") == 2, "{sums}");
+        assert!(n("indicators") > 10 * n("known_indicators"), "most of what is extracted is harmless: {sums}");
+    }
+}
+
+#[test]
 fn a_file_of_broken_and_whole_lines_is_shipped_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("alerts.json");
@@ -57,4 +69,5 @@ fn a_broker_that_is_not_there_and_a_system_that_is_unknown_are_told() {
     assert_eq!(done.status.code(), Some(69));
     assert!(String::from_utf8_lossy(&done.stderr).contains("--brokers"));
     assert_eq!(demo(&["--system", "none"]).status.code(), Some(64));
+    assert_eq!(demo(&["--system", "misp", "--file", "alerts.json"]).status.code(), Some(64));
 }

@@ -16,6 +16,7 @@ mod kafka;
 mod kafka_sink;
 mod many_files;
 mod misp;
+mod misp_import;
 #[path = "../support/misp.rs"]
 mod misp_standin;
 mod own;

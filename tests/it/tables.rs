@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::Write,
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::Arc,
@@ -44,15 +45,16 @@ impl Bench {
     }
     /// Alerts, each with an address and a name.
     fn alerts(&self, values: &[(&str, &str)]) {
-        let mut text = fs::read_to_string(self.path("in")).unwrap_or_default();
+        let mut file = fs::OpenOptions::new().create(true).append(true).open(self.path("in")).unwrap();
+        let (mut text, size) = (String::new(), file.metadata().unwrap().len() as usize);
         for (address, name) in values {
             let alert = json!({
-                "timestamp": "2026-03-14T06:25:12.004+0100", "id": format!("1710401112.{}", text.len()), "rule": {"level": 3},
+                "timestamp": "2026-03-14T06:25:12.004+0100", "id": format!("1710401112.{}", size + text.len()), "rule": {"level": 3},
                 "agent": {"id": "014"}, "data": {"srcip": address, "dns": {"question": {"name": name}}},
             });
             text += &format!("{alert}\n");
         }
-        fs::write(self.path("in"), text).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
     }
     fn import(&self, values: &str, more: &[&str]) {
         fs::write(self.path("list.txt"), values).unwrap();

@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::Value;
 
 use super::{
+    errors::{ImportError, ImportErrors},
     given::{Format, Given},
     keys::{KEYS, Key, Kind, SECTIONS},
     values,
@@ -32,30 +33,6 @@ impl fmt::Display for From {
             From::Variable(name) => write!(f, "environment {name}"),
             From::Flag(name) => write!(f, "flag {name}"),
         }
-    }
-}
-
-/// One thing that is wrong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ImportError {
-    /// The key, as upstream writes it with dots (`misc.own_network`); empty where the file, the
-    /// flags or their form as a whole is wrong.
-    pub key: String,
-    /// What is wrong and the remedy.
-    pub what: String,
-}
-
-/// All that is wrong, at least one thing.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct ImportErrors(pub Vec<ImportError>);
-
-impl fmt::Display for ImportErrors {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (n, error) in self.0.iter().enumerate() {
-            let (end, colon) = (if n > 0 { "\n" } else { "" }, if error.key.is_empty() { "" } else { ": " });
-            write!(f, "{end}{}{colon}{}", error.key, error.what)?;
-        }
-        Ok(())
     }
 }
 

@@ -55,11 +55,23 @@ impl Given {
     /// What the parser did not understand, with its line.
     pub fn parse(text: &str, format: Format) -> Result<Self, String> {
         match format {
-            Format::Yaml => parse_yaml(text),
+            Format::Yaml => parse_yaml(text, plain),
             Format::Toml => toml::from_str::<toml::Table>(text)
                 .map(|table| of_toml(toml::Value::Table(table)))
                 .map_err(|error| error.to_string().trim_end().replace('\n', " ")),
         }
+    }
+
+    /// Reads YAML whose values stay the text that was written: `5.0` is "5.0", `yes` is "yes"; only
+    /// nothing, `~` and `null` are null. For files whose reader makes text of every value.
+    ///
+    /// # Errors
+    /// What the parser did not understand, with its line.
+    pub fn parse_words(text: &str) -> Result<Self, String> {
+        parse_yaml(text, |text| match text {
+            "" | "~" | "null" | "Null" | "NULL" => Self::Null,
+            text => Self::Text(text.to_owned()),
+        })
     }
 
     /// Reads JSON text.
@@ -114,8 +126,10 @@ fn of_json(value: serde_json::Value) -> Given {
     }
 }
 
-fn parse_yaml(text: &str) -> Result<Given, String> {
-    let mut loader = Loader { parser: Parser::new_from_str(text.trim_start_matches('\u{feff}')), anchors: HashMap::new(), values: 0 };
+/// - `plain`: what a value without quotes is.
+fn parse_yaml(text: &str, plain: fn(&str) -> Given) -> Result<Given, String> {
+    let parser = Parser::new_from_str(text.trim_start_matches('\u{feff}'));
+    let mut loader = Loader { parser, anchors: HashMap::new(), values: 0, plain };
     let mut document = None;
     loop {
         match loader.next()? {
@@ -135,6 +149,7 @@ struct Loader<'t> {
     parser: Parser<'t, StrInput<'t>>,
     anchors: HashMap<usize, (Given, u32)>,
     values: u32,
+    plain: fn(&str) -> Given,
 }
 
 impl<'t> Loader<'t> {
@@ -163,7 +178,7 @@ impl<'t> Loader<'t> {
                 self.spend(values)?;
                 return Ok(value);
             }
-            Event::Scalar(text, style, anchor, tag) => (anchor, scalar(&text, style, tag.as_deref())?),
+            Event::Scalar(text, style, anchor, tag) => (anchor, scalar(&text, style, tag.as_deref(), self.plain)?),
             Event::SequenceStart(anchor, tag) => {
                 plain_tag(tag.as_deref(), "seq")?;
                 let mut items = Vec::new();
@@ -237,7 +252,7 @@ fn plain_tag(tag: Option<&Tag>, suffix: &str) -> Result<(), String> {
     }
 }
 
-fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Given, String> {
+fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>, plain: fn(&str) -> Given) -> Result<Given, String> {
     match tag {
         Some(tag) if tag.is_yaml_core_schema() => match tag.suffix.as_str() {
             "str" => Ok(Given::Text(text.to_owned())),
@@ -416,5 +431,8 @@ mod tests {
         assert!(table("--- {a: 1}\n--- {b: 1}\n").is_err());
         assert!(table("a: !thing 5\n").is_err());
         assert_eq!(table(""), Ok(Given::Null));
+        let text = |t: &str| Given::Text(t.to_owned());
+        let words = vec![text("5.0"), text("yes"), Given::Null, text("null"), text("010")];
+        assert_eq!(Given::parse_words("[5.0, yes, ~, 'null', 010]"), Ok(Given::List(words)));
     }
 }

@@ -6,9 +6,13 @@
 #![allow(clippy::disallowed_methods, reason = "a command of the operator works on real files")]
 
 pub mod dfn;
+pub mod env_file;
+pub mod errors;
 pub mod given;
 pub mod keys;
+pub mod misp;
 pub mod options;
+pub mod page;
 pub mod values;
 pub mod write;
 
@@ -18,7 +22,8 @@ use anyhow::Context as _;
 use serde_json::json;
 
 use self::{
-    dfn::{ImportError, ImportErrors},
+    env_file::Form,
+    errors::{ImportError, ImportErrors},
     given::Format,
 };
 
@@ -41,6 +46,7 @@ pub struct Import {
 #[argh(subcommand)]
 enum System {
     Dfn(Dfn),
+    Misp(misp::Misp),
 }
 
 /// wazuh-dfn: its YAML or TOML file, its environment variables and its flags
@@ -68,7 +74,13 @@ struct Dfn {
 /// # Errors
 /// A file that cannot be read, or stdout that cannot be written.
 pub fn run(args: Import) -> anyhow::Result<ExitCode> {
-    let System::Dfn(args) = args.system;
+    match args.system {
+        System::Dfn(args) => dfn(args),
+        System::Misp(args) => misp::run(&args),
+    }
+}
+
+fn dfn(args: Dfn) -> anyhow::Result<ExitCode> {
     let Some((file, flags)) = args.file_and_flags.split_first().map(|(file, flags)| (file.clone(), flags.to_vec())) else {
         eprintln!("shipper import dfn: no file named; name wazuh-dfn's configuration, or - for environment and flags alone");
         return Ok(ExitCode::from(USAGE));
@@ -98,7 +110,8 @@ pub fn run(args: Import) -> anyhow::Result<ExitCode> {
     let mut env: Vec<(String, String)> =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
     if let Some(path) = &args.env_file {
-        env.extend(env_lines(&read_file(path)?));
+        let lines = env_file::lines(&read_file(path)?, Form::Unit);
+        env.extend(lines.into_iter().filter_map(|line| Some((line.name, line.value?))));
     }
     let imported = match dfn::read(text.as_deref().map(|text| (text, format.unwrap_or(named))), &flags, &env) {
         Ok(imported) => imported,
@@ -146,36 +159,15 @@ fn read_file(path: &std::path::Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// The variables of an environment file: `NAME=value`, `export` before and quotes around allowed.
-fn env_lines(text: &str) -> Vec<(String, String)> {
-    let unquoted = |value: &str| {
-        let inner = ['"', '\''].into_iter().find_map(|q| value.strip_prefix(q)?.strip_suffix(q));
-        inner.unwrap_or(value).to_owned()
-    };
-    text.lines()
-        .map(str::trim)
-        .filter(|line| !line.starts_with(['#', ';']))
-        .filter_map(|line| line.strip_prefix("export ").unwrap_or(line).split_once('='))
-        .map(|(name, value)| (name.trim().to_owned(), unquoted(value.trim())))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn an_environment_file_is_read() {
-        let got = env_lines("# a\n\nexport A=1\nB = \"x y\"\nC='z'\nnothing\nD=\"\n");
-        let want = [("A", "1"), ("B", "x y"), ("C", "z"), ("D", "\"")].map(|(n, v)| (n.to_owned(), v.to_owned()));
-        assert_eq!(got, want);
-    }
-
-    #[test]
     fn flags_of_wazuh_dfn_may_follow_the_file() {
         use argh::FromArgs as _;
         let args = Import::from_args(&["shipper", "import"], &["dfn", "--json", "c.yaml", "-t", "toml", "--misc-num-workers", "7"]);
-        let System::Dfn(args) = args.expect("valid").system;
+        let System::Dfn(args) = args.expect("valid").system else { panic!("another system") };
         assert!(args.json);
         assert_eq!(args.file_and_flags, ["c.yaml", "-t", "toml", "--misc-num-workers", "7"]);
     }

@@ -1,9 +1,6 @@
 //! Writes an imported wazuh-dfn configuration as ours, and says what became of every key.
 
-use std::{
-    fmt::Write as _,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use serde_json::{Value, json};
 
@@ -11,17 +8,9 @@ use super::{
     dfn::Imported,
     keys::{self, KEYS, Ours, Shape},
     options::{Taken, taken},
+    page::{Page, Written, quoted},
     values,
 };
-
-/// Our configuration and what the operator should know about it.
-#[derive(Clone, Debug)]
-pub struct Written {
-    /// A whole configuration, the notes as comments above it.
-    pub toml: String,
-    /// What was left out or changed, and why; one sentence each, `key: what`.
-    pub notes: Vec<String>,
-}
 
 /// The tables in the order written, with what they always hold.
 const TABLES: &[(&str, &[(&str, &str)])] = &[
@@ -48,7 +37,10 @@ const KAFKA_PORT: u16 = 9092;
 
 /// Writes our configuration.
 pub fn written(imported: &Imported) -> Written {
-    let mut writing = Writing { imported, settings: Vec::new(), notes: Vec::new() };
+    let mut writing = Writing { imported, page: Page::default() };
+    for (table, settings) in TABLES {
+        writing.page.table(*table, settings);
+    }
     for key in KEYS {
         writing.key(key);
     }
@@ -63,22 +55,16 @@ pub fn written(imported: &Imported) -> Written {
 
 struct Writing<'i> {
     imported: &'i Imported,
-    settings: Vec<(&'static str, String, String)>,
-    notes: Vec<String>,
+    page: Page,
 }
 
 impl Writing<'_> {
-    /// Of a setting that is given twice the last one stands, as in upstream's options.
-    fn set(&mut self, table: &'static str, name: impl Into<String>, value: &Value) {
-        let name = name.into();
-        match self.settings.iter_mut().find(|(of, old, _)| *of == table && *old == name) {
-            Some((.., old)) => *old = toml_value(value),
-            None => self.settings.push((table, name, toml_value(value))),
-        }
+    fn set(&mut self, table: &str, name: impl Into<String>, value: &Value) {
+        self.page.set(table, name, value);
     }
 
     fn note(&mut self, key: &str, what: impl AsRef<str>) {
-        self.notes.push(format!("{key}: {}", what.as_ref()));
+        self.page.note(key, what);
     }
 
     fn text(&self, name: &str) -> String {
@@ -234,25 +220,11 @@ impl Writing<'_> {
         }
     }
 
-    fn finish(self) -> Written {
-        let mut toml = String::from(HEAD);
-        for note in &self.notes {
-            let _ = write!(toml, "#\n# {}\n", note.replace('\n', " ")); // writing to a String cannot fail
+    fn finish(mut self) -> Written {
+        if !self.page.has("sinks.dfn_cert", "topic") {
+            self.page.remark("sinks.dfn_cert", "topic = \"\"  # must be set: the customer id");
         }
-        for (table, always) in TABLES {
-            let settings: Vec<_> = self.settings.iter().filter(|(of, ..)| of == table).collect();
-            if always.is_empty() && settings.is_empty() {
-                continue;
-            }
-            let _ = write!(toml, "\n[{table}]\n");
-            for (name, value) in always.iter().copied().chain(settings.iter().map(|(_, name, value)| (name.as_str(), value.as_str()))) {
-                let _ = writeln!(toml, "{name} = {value}");
-            }
-            if *table == "sinks.dfn_cert" && !settings.iter().any(|(_, name, _)| name == "topic") {
-                toml.push_str("# topic = \"\"  # must be set: the customer id\n");
-            }
-        }
-        Written { toml, notes: self.notes }
+        self.page.written(HEAD)
     }
 }
 
@@ -284,19 +256,6 @@ fn brokers(text: &str) -> (Value, String) {
 /// What `handlers.dfn.confirm.integration` takes.
 fn is_name(text: &str) -> bool {
     (1..=64).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
-}
-
-/// Text as a TOML string: JSON's escapes are TOML's, but for DEL, which TOML wants escaped.
-fn quoted(text: &str) -> String {
-    Value::from(text).to_string().replace('\u{7f}', "\\u007F")
-}
-
-fn toml_value(value: &Value) -> String {
-    match value {
-        Value::String(text) => quoted(text),
-        Value::Array(items) => format!("[{}]", items.iter().map(toml_value).collect::<Vec<_>>().join(", ")),
-        other => other.to_string(),
-    }
 }
 
 #[cfg(test)]

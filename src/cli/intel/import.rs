@@ -7,7 +7,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     io::{self, BufReader},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::ExitCode,
     rc::Rc,
     sync::Arc,
@@ -116,7 +116,7 @@ pub(super) fn run(args: &Import) -> anyhow::Result<ExitCode> {
     }
     // Files made by root must be readable for the agent's user, who owns the state folder.
     let owner = state.clone();
-    let own = Box::new(move |path: &std::path::Path| own_as_folder(&owner, path));
+    let own = Box::new(move |path: &Path| own_as_folder(&owner, path));
     let mut import = intel::Import::begin(Arc::new(RealDisk::new()), &state, own)?;
     if args.add {
         import.add_current()?;
@@ -140,6 +140,21 @@ pub(super) fn run(args: &Import) -> anyhow::Result<ExitCode> {
         tell(&text(&status, &files, &skipped))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Imports one exported file, in place of what was there, and says nothing.
+///
+/// # Errors
+/// As [`run`].
+pub(in crate::cli) fn quietly(path: &Path, state: &Path) -> anyhow::Result<Status> {
+    let owner = state.to_owned();
+    let mut import = intel::Import::begin(Arc::new(RealDisk::new()), state, Box::new(move |path| own_as_folder(&owner, path)))?;
+    let mut skipped = Skipped::default();
+    for file in &(Said { format: None, columns: None }).files(path)? {
+        one(file, false, &mut import, &mut skipped, &mut |_, _| {})?;
+    }
+    let now = SystemClock::new().now() / 1_000_000_000;
+    Ok(import.finish(vec![path.display().to_string()], skipped.by_reason, now, &mut |_| {})?)
 }
 
 /// Reads one file into the tables.

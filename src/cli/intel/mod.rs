@@ -11,6 +11,8 @@ use std::{path::PathBuf, process::ExitCode};
 
 use argh::FromArgs;
 
+pub(in crate::cli) use import::quietly as import_quietly;
+
 use crate::tables::{Attribute, Indicator};
 
 /// Fill the local tables of indicators from exports of MISP or from MISP itself, and ask them.

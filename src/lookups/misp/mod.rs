@@ -78,6 +78,9 @@ impl Spec for Settings {
     fn spool(&self) -> Option<Spooling> {
         Some(Spooling { max: self.spool_max })
     }
+    fn waits(&self) -> bool {
+        self.mode == settings::Mode::Ask
+    }
     fn check_files(&self, _name: &str, _now: Nanos) -> Vec<Finding> {
         check::files(self)
     }

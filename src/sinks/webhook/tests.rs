@@ -145,7 +145,7 @@ impl Home for Answers {
         match settle.messages {
             Settled::One(_) => self.delivered.lock().unwrap().push(seq),
             Settled::Refused(_, why) => self.refused.lock().unwrap().push((seq, why)),
-            Settled::Delivered(_) => panic!("one by one"),
+            Settled::Delivered(_) | Settled::PutBy(_) => panic!("one by one"),
         }
     }
 }
