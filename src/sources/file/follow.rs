@@ -388,6 +388,8 @@ impl Follow {
             self.prove(open).await?;
             open.offset += n as u64;
             self.cut(open, slab).await;
+            // That may have waited for credits, as long as a sink is away.
+            open.now = open.file.stat()?;
             if open.now.size > open.offset {
                 // A backlog that nobody wants takes no credits and would never wait: stop signals,
                 // answers and timers are heard between two slabs.
@@ -496,9 +498,19 @@ impl Follow {
     /// Ends the file that is open and begins the next: the one after it in the dated tree, or
     /// what the name is now.
     async fn rotate(&self, open: &mut Open) -> Option<Open> {
-        // The writer closed it before the swap, so one more read has all of it.
-        if self.read_to_end(open).await.is_err() || self.admit.is_closed() {
-            return None;
+        // The writer closed it before the swap, so one more read has all of it; unless it was cut before.
+        loop {
+            let look = match self.read_to_end(open).await {
+                Ok(()) if self.admit.is_closed() => return None,
+                Ok(()) => self.look(open).await,
+                Err(ReadError::Restarted) => Look::Restarted,
+                Err(ReadError::Io(_)) => return None,
+            };
+            match look {
+                Look::Restarted => self.restart(open).await,
+                Look::Rotated | Look::Away => break,
+                Look::Wait => return None,
+            }
         }
         let next = match self.next(open).await {
             Ok(next) => next?,

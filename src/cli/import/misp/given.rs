@@ -127,7 +127,7 @@ pub fn of_file(text: &str, name: &str, outside: &dyn Fn(&str) -> Option<String>)
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
 
