@@ -41,6 +41,9 @@ pub struct Ioc;
 const PRIMARY: usize = 0;
 const KNOWN: usize = 1;
 
+/// `agent.id` of what the manager says itself.
+const MANAGER: &str = "000";
+
 static FIELDS: &[Field] = &[
     Field::new(
         "types",
@@ -64,7 +67,7 @@ static FIELDS: &[Field] = &[
         "own_integrations",
         Type::Texts,
         "[\"dfn\", \"misp\", \"shipper\"]",
-        "Values of `data.integration` of alerts that repeat what we told the manager; nothing is looked for in them.",
+        "Values of `data.integration` of alerts of the manager itself (agent 000) that repeat what we told it; nothing is looked for in them.",
     ),
     Field::optional(
         "indicators",
@@ -206,6 +209,10 @@ impl Running {
             return Some("not_an_alert");
         }
         let integration = root.path(&["data", "integration"]).and_then(Node::as_str)?;
+        // What we tell the manager is its own; an agent's log must not hide itself under our name.
+        if root.path(&["agent", "id"]).is_some_and(|id| id.text() != MANAGER) {
+            return None;
+        }
         self.settings.own_integrations.iter().any(|own| own == integration).then_some("own_integration")
     }
 

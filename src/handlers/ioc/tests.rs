@@ -253,6 +253,7 @@ fn what_holds_no_indicator_has_one_reason() {
         ("\"45.155.205.233\"", false, "not_an_alert"),
         ("{\"full_log\":\"45.155.205.233\"}", true, "own_event"),
         ("{\"full_log\":\"45.155.205.233\",\"data\":{\"integration\":\"misp\"}}", false, "own_integration"),
+        ("{\"agent\":{\"id\":\"000\"},\"full_log\":\"45.155.205.233\",\"data\":{\"integration\":\"misp\"}}", false, "own_integration"),
         (
             "{\"full_log\":\"10.0.0.1 and a.local\",\"45.155.205.233\":{\"evil.top\":null},\"agent\":{\"ip\":\"45.155.205.233\"}}",
             false,
@@ -261,6 +262,8 @@ fn what_holds_no_indicator_has_one_reason() {
     ] {
         assert_eq!(run(&mut *handler(&[]), frame.as_bytes(), own), (Fate::Dropped(reason), vec![], vec![]), "{frame}");
     }
+    let of_an_agent = br#"{"agent":{"id":"014"},"full_log":"45.155.205.233","data":{"integration":"misp"}}"#;
+    assert_eq!(run(&mut *handler(&[]), of_an_agent, false).0, Fate::Emitted, "a log line cannot hide itself");
     assert!(matches!(run(&mut *handler(&[]), b"{", false).0, Fate::Rejected(Rejection { reason: "not_json", .. })));
 }
 

@@ -1,7 +1,8 @@
 //! `wazuh_queue`: records into the manager's queue, from which it makes events.
 //!
-//! One record is one datagram, `1:LOCATION:JSON`, as handlers write it. Nothing answers, so a
-//! record is out once the kernel has it. The manager may be away, restart, or read too slowly:
+//! One record is one datagram, `1:LOCATION:JSON`, as handler `dfn` writes it; of a bare JSON object, such
+//! as a match of lookup `misp`, this sink makes one. Nothing answers, so a record is out once the kernel
+//! has it. The manager may be away, restart, or read too slowly:
 //! records then wait here ([`waiting`]), the oldest are let go by number, bytes and age, each
 //! counted, and nobody else waits.
 //!
@@ -34,6 +35,12 @@ const FIELDS: &[Field] = &[
         "address",
         Type::Address,
         "Sends over TCP to this address in place of the socket, one record a line; for a relay on the manager's host.",
+    ),
+    Field::new(
+        "integration",
+        Type::Text,
+        "\"shipper\"",
+        "Location, and value of `data.integration`, of records that are bare JSON, such as matches of lookup misp; handler ioc passes over alerts made of them.",
     ),
     Field::new("backoff", Type::Span, "\"1s\"", "Wait before the queue is tried again when it is away; doubled up to 30 seconds."),
     Field::new(
@@ -69,19 +76,24 @@ impl Kind for WazuhQueue {
         if !path.is_absolute() {
             section.wrong("path", "must be absolute; write \"/var/ossec/queue/sockets/queue\"");
         }
+        let integration = section.text("integration");
+        if !is_name(&integration) {
+            section.wrong("integration", "must be up to 32 letters, digits, \"-\" and \"_\"; write \"misp\"");
+        }
         let (backoff, give_up_after) = (section.span("backoff"), section.span("give_up_after"));
         for (name, span) in [("backoff", backoff), ("give_up_after", give_up_after)] {
             if span.is_zero() {
                 section.wrong(name, "must be longer than nothing; write \"1s\"");
             }
         }
-        Box::new(Settings { to: address.map_or_else(|| To::Socket(path), To::Address), backoff, give_up_after })
+        Box::new(Settings { to: address.map_or_else(|| To::Socket(path), To::Address), integration, backoff, give_up_after })
     }
 }
 
 #[derive(Clone, Debug)]
 struct Settings {
     to: To,
+    integration: String,
     backoff: Duration,
     give_up_after: Duration,
 }
@@ -202,7 +214,9 @@ impl Running {
     fn take(&mut self, parcel: &Parcel) {
         let now = self.on.clock().mono();
         for n in parcel.numbers() {
-            let record = parcel.batch.message(n).payload;
+            let payload = parcel.batch.message(n).payload;
+            let made = payload.strip_prefix(b"{").map(|rest| event(&self.settings.integration, rest));
+            let record = made.as_deref().unwrap_or(payload);
             if record.len() > limits::WAZUH_RECORD_BYTES {
                 self.let_go("too_long", 1);
             } else if !is_record(record) {
@@ -344,6 +358,22 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.let_go("stopped", self.waiting.len() as u64);
     }
+}
+
+/// True for what can stand between two colons and in a JSON string as it is.
+fn is_name(text: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+    (1..=32).contains(&text.len()) && text.chars().all(is_plain)
+}
+
+/// The record of a bare JSON object.
+///
+/// - `rest`: the object's bytes after `{`.
+fn event(integration: &str, rest: &[u8]) -> Vec<u8> {
+    let is_empty = rest.trim_ascii_start().starts_with(b"}");
+    let comma: &[u8] = if is_empty { b"" } else { b"," };
+    let head = format!("1:{integration}:{{\"integration\":\"{integration}\"");
+    [head.as_bytes(), comma, rest].concat()
 }
 
 /// True for `1:…`: the manager takes the first byte for the number of one of its own queues.

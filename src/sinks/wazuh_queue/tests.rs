@@ -167,12 +167,36 @@ fn what_the_manager_would_cut_or_misread_is_let_go_alone() {
     let record = |len: usize| [b"1:dfn:".to_vec(), vec![b'x'; len - 6]].concat();
     bench.push(&record(65_536));
     bench.push(&record(65_535));
-    bench.push(b"{\"not\":\"a record\"}");
+    bench.push(b"[\"not a record\"]");
     bench.push(b"");
     bench.push(b"1:dfn:{}");
     assert_eq!((next(&manager).len(), next(&manager).as_str()), (65_535, "1:dfn:{}"));
     assert_eq!((bench.dropped("too_long"), bench.dropped("malformed")), (1, 2));
     bench.finish();
+}
+
+#[test]
+fn bare_json_becomes_a_record_that_wazuh_reads_as_ours() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("queue");
+    let manager = bind(&path);
+    let bench = Bench::start(socket_at(&path, "integration = \"misp\""));
+    for (payload, record) in [
+        (r#"{"misp":{"value":"a.top"}}"#, r#"1:misp:{"integration":"misp","misp":{"value":"a.top"}}"#),
+        ("{ }", r#"1:misp:{"integration":"misp" }"#),
+        (r#"1:dfn:{"integration":"dfn"}"#, r#"1:dfn:{"integration":"dfn"}"#),
+    ] {
+        bench.push(payload.as_bytes());
+        assert_eq!(next(&manager), record);
+    }
+    bench.finish();
+    let mut errors = Errors::default();
+    let kind = ALL.iter().find(|kind| kind.name() == "wazuh_queue").unwrap();
+    for name in ["", "a:b", "a\\\"b", "a b"] {
+        let node = Node::parse_toml(&format!("integration = \"{name}\"")).unwrap();
+        kind.parse(&mut Section::open("q", &node, kind.fields(), &[], &mut errors));
+    }
+    assert_eq!(errors.to_string().matches("must be up to 32 letters").count(), 4, "{errors}");
 }
 
 #[test]
