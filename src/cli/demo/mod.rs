@@ -13,7 +13,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use argh::FromArgs;
@@ -25,6 +25,7 @@ use crate::{
     topology::run::EdgeTask,
 };
 
+mod account;
 mod dfn;
 mod misp;
 mod show;
@@ -117,6 +118,24 @@ fn interrupts() -> (Arc<AtomicBool>, EdgeTask) {
         })
     });
     (interrupted, task)
+}
+
+/// Waits until it is done, or nothing moves any more; then the troubles are said.
+///
+/// - `now`: what moves, and whether it is done.
+fn settle<M: PartialEq>(lines: show::Lines, board: &Board, now: impl Fn() -> (M, bool)) {
+    let (mut moved, mut before) = (Instant::now(), now());
+    while !before.1 {
+        std::thread::sleep(Duration::from_millis(5));
+        let next = now();
+        if next.0 != before.0 {
+            moved = Instant::now();
+        }
+        before = next;
+        if moved.elapsed() > PATIENCE {
+            return say_troubles(lines, board);
+        }
+    }
 }
 
 /// Says which components are not as they should be.

@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use serde::Serialize;
+
 /// Threads of ours; librdkafka's are not among them, since the embedded broker and the reader of
 /// the topic have the same names.
 const OURS: &[&str] = &["shard-", "edge", "store", "watch", "out-"];
@@ -29,6 +31,19 @@ impl Lines {
             // Whoever closed the pipe does not want it.
             let _ = writeln!(out, "{text}").and_then(|()| out.flush());
         }
+    }
+
+    /// All of it as one JSON object.
+    ///
+    /// - `more`: beside the sums.
+    pub(super) fn object(self, sums: &impl Serialize, broken: Vec<String>, more: &[(&str, f64)]) {
+        let mut told = serde_json::to_value(sums).unwrap_or_default();
+        told["adds_up"] = broken.is_empty().into();
+        told["broken"] = broken.into();
+        for (name, value) in more {
+            told[*name] = (*value).into();
+        }
+        println!("{told}");
     }
 
     /// Whether it adds up: what does not, and the last word.

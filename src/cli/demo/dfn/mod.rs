@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::Context;
 
-use super::{Demo, PATIENCE, ROTATE_AT, interrupts, say_troubles, show::Lines};
+use super::{Demo, PATIENCE, ROTATE_AT, interrupts, settle, show::Lines};
 use crate::{
     cli::{BROKEN, UNAVAILABLE, flights::Flights, inside::Inside, live::LiveWriter, scratch::Scratch},
     io,
@@ -180,21 +180,10 @@ impl Running {
     /// Waits until all is acked and found, or nothing moves any more.
     fn settle(&self, written: &Written, readback: &Readback, lines: Lines) {
         let counts = self.inside.metrics.branch("alerts", "dfn");
-        let now = || (counts.read.get(), counts.in_flight.get(), counts.delivered.get(), readback.found());
-        let (mut moved, mut before) = (Instant::now(), now());
-        loop {
-            let (read, in_flight, delivered, found) = now();
-            if read >= written.bytes && in_flight == 0 && found >= delivered {
-                return;
-            }
-            if now() != before {
-                (moved, before) = (Instant::now(), now());
-            }
-            if moved.elapsed() > PATIENCE {
-                return say_troubles(lines, &self.inside.board);
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        settle(lines, &self.inside.board, || {
+            let moves = (counts.read.get(), counts.in_flight.get(), counts.delivered.get(), readback.found());
+            (moves, moves.0 >= written.bytes && moves.1 == 0 && moves.3 >= moves.2)
+        });
     }
 
     fn stop(self) -> (Metrics, bool) {

@@ -59,27 +59,22 @@ impl Show {
     pub(super) fn end(&self, sums: &Sums) {
         let broken = sums.broken();
         if self.lines.json {
-            let mut told = serde_json::to_value(sums).unwrap_or_default();
-            told["adds_up"] = broken.is_empty().into();
-            told["broken"] = broken.clone().into();
+            let mut more = Vec::new();
             if !self.latency.is_empty() {
-                told["ack_p50_ms"] = (self.latency.value_at_quantile(0.5) as f64 / 1e6).into();
-                told["ack_p99_ms"] = (self.latency.value_at_quantile(0.99) as f64 / 1e6).into();
+                more.extend(
+                    [("ack_p50_ms", 0.5), ("ack_p99_ms", 0.99)].map(|(name, q)| (name, self.latency.value_at_quantile(q) as f64 / 1e6)),
+                );
             }
-            println!("{told}");
-            return;
+            return self.lines.object(sums, broken, &more);
         }
-        let say = |text: &str| self.lines.say(text);
+        let (say, account) = (|text: &str| self.lines.say(text), &sums.account);
         let alerts = |n: Option<u64>| n.map_or("alerts of a file".to_owned(), |n| format!("{n} alerts"));
-        say(&format!("\nwritten   {}, {} bytes, {} file(s)", alerts(sums.written_alerts), sums.written_bytes, sums.written_parts));
-        say(&format!("read      {} alerts, {} bytes", sums.read_alerts, sums.read_bytes));
+        say(&format!("\nwritten   {}, {} bytes, {} file(s)", alerts(sums.written_alerts), account.written_bytes, account.written_parts));
+        say(&format!("read      {} alerts, {} bytes", account.read_alerts, account.read_bytes));
         say(&format!("emitted   {} messages", sums.emitted_messages));
         say(&format!("acked     {} messages", sums.acked_messages));
         say(&format!("in topic  {} messages, {} of them twice", sums.found_messages, sums.repeated_messages));
-        say(&format!(
-            "bytes     {} read = {} shipped + {} dropped by rule + {} dead letter + {} in flight",
-            sums.read_bytes, sums.shipped_bytes, sums.dropped_bytes, sums.dead_letter_bytes, sums.in_flight_bytes
-        ));
+        say(&account.line());
         let branch = self.metrics.branch("alerts", "dfn");
         let reasons: Vec<String> = branch.dropped.each().into_iter().map(|(reason, bytes)| format!("{reason} {bytes}")).collect();
         say(&format!("dropped   {} (bytes by reason)", if reasons.is_empty() { "nothing".into() } else { reasons.join(", ") }));

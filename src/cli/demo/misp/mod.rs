@@ -20,7 +20,7 @@ use std::{
 
 use anyhow::Context;
 
-use super::{Demo, PATIENCE, ROTATE_AT, interrupts, say_troubles, show::Lines};
+use super::{Demo, ROTATE_AT, interrupts, settle, show::Lines};
 use crate::{
     cli::{BROKEN, inside::Inside, intel, live::LiveWriter, scratch::Scratch},
     io,
@@ -160,21 +160,10 @@ impl Running {
     /// or nothing moves any more.
     fn settle(&self, written: &Written, readback: &Readback, lines: Lines) {
         let counts = self.inside.metrics.branch("alerts", "ioc");
-        let now = || (counts.read.get(), counts.in_flight.get(), readback.represented());
-        let (mut moved, mut before) = (Instant::now(), now());
-        loop {
-            let (read, in_flight, represented) = now();
-            if read >= written.bytes && in_flight == 0 && represented >= written.planted_alerts {
-                return;
-            }
-            if now() != before {
-                (moved, before) = (Instant::now(), now());
-            }
-            if moved.elapsed() > PATIENCE {
-                return say_troubles(lines, &self.inside.board);
-            }
-            thread::sleep(Duration::from_millis(5));
-        }
+        settle(lines, &self.inside.board, || {
+            let moves = (counts.read.get(), counts.in_flight.get(), readback.represented());
+            (moves, moves.0 >= written.bytes && moves.1 == 0 && moves.2 >= written.planted_alerts)
+        });
     }
 
     fn stop(self) -> (Metrics, bool) {

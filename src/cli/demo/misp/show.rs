@@ -40,19 +40,15 @@ impl Show {
     pub(super) fn end(&self, sums: &Sums) {
         let broken = sums.broken();
         if self.lines.json {
-            let mut told = serde_json::to_value(sums).unwrap_or_default();
-            told["adds_up"] = broken.is_empty().into();
-            told["broken"] = broken.into();
-            println!("{told}");
-            return;
+            return self.lines.object(sums, broken, &[]);
         }
-        let say = |text: &str| self.lines.say(text);
-        say(&format!("\nwritten   {} alerts, {} bytes, {} file(s)", sums.written_alerts, sums.written_bytes, sums.written_parts));
+        let (say, account) = (|text: &str| self.lines.say(text), &sums.account);
+        say(&format!("\nwritten   {} alerts, {} bytes, {} file(s)", sums.written_alerts, account.written_bytes, account.written_parts));
         say(&format!(
             "planted   {} of them with one of {} known indicators, and {} of these a second time",
             sums.planted_alerts, sums.planted_indicators, sums.repeated_alerts
         ));
-        say(&format!("read      {} alerts, {} bytes", sums.read_alerts, sums.read_bytes));
+        say(&format!("read      {} alerts, {} bytes", account.read_alerts, account.read_bytes));
         say(&format!(
             "extracted {} indicators in {} alerts, {} of them known",
             sums.indicators, sums.alerts_with_indicators, sums.known_indicators
@@ -62,10 +58,7 @@ impl Show {
             "matched   {} = {} told alone + {} in summaries, of {} indicators",
             sums.matches, sums.matches_alone, sums.matches_in_summaries, sums.matched_indicators
         ));
-        say(&format!(
-            "bytes     {} read = {} shipped + {} dropped by rule + {} dead letter + {} in flight",
-            sums.read_bytes, sums.shipped_bytes, sums.dropped_bytes, sums.dead_letter_bytes, sums.in_flight_bytes
-        ));
+        say(&account.line());
         self.lines.verdict(&broken);
     }
 }

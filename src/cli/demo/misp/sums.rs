@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::readback::Found;
+use super::{
+    super::account::{Account, same},
+    readback::Found,
+};
 use crate::metrics::Metrics;
 
 /// What the manager wrote.
@@ -24,18 +27,12 @@ pub(super) struct Written {
 /// The sums.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub(super) struct Sums {
+    #[serde(flatten)]
+    pub account: Account,
     pub written_alerts: u64,
-    pub written_bytes: u64,
-    pub written_parts: u32,
     pub planted_alerts: u64,
     pub planted_indicators: u64,
     pub repeated_alerts: u64,
-    pub read_alerts: u64,
-    pub read_bytes: u64,
-    pub shipped_bytes: u64,
-    pub dropped_bytes: u64,
-    pub dead_letter_bytes: u64,
-    pub in_flight_bytes: i64,
     /// Alerts with indicators, and all of these, as the agent's file of indicators has them.
     pub alerts_with_indicators: u64,
     pub indicators: u64,
@@ -51,12 +48,10 @@ pub(super) struct Sums {
     pub matched_indicators: u64,
     /// Indicators of which more or fewer matches are told than were planted.
     pub wrong_indicators: u64,
-    pub clean_stop: bool,
 }
 
 impl Sums {
     pub(super) fn new(metrics: &Metrics, written: &Written, found: &Found, clean: bool) -> Self {
-        let branch = metrics.branch("alerts", "ioc");
         let duplicates = metrics.stage("alerts", "dedup").dropped.total();
         let lookup = metrics.lookup("misp");
         let planted = |value: &String| written.planted.get(value).copied().unwrap_or(0);
@@ -64,18 +59,11 @@ impl Sums {
         let wrong =
             written.planted.keys().chain(found.matched.keys().filter(|value| planted(value) == 0)).filter(|v| planted(v) != told(v));
         Self {
+            account: Account::new(metrics, "ioc", written.bytes, written.parts, clean),
             written_alerts: written.alerts,
-            written_bytes: written.bytes,
-            written_parts: written.parts,
             planted_alerts: written.planted_alerts,
             planted_indicators: written.planted.len() as u64,
             repeated_alerts: written.repeated_alerts,
-            read_alerts: metrics.source("alerts").records.get(),
-            read_bytes: branch.read.get(),
-            shipped_bytes: branch.shipped.get(),
-            dropped_bytes: branch.dropped.total(),
-            dead_letter_bytes: branch.dead_letter.total(),
-            in_flight_bytes: branch.in_flight.get(),
             alerts_with_indicators: found.parsed_lines,
             indicators: found.indicators,
             known_indicators: written.planted.keys().filter_map(|value| found.parsed.get(value)).sum(),
@@ -86,38 +74,25 @@ impl Sums {
             matches_in_summaries: found.repeated,
             matched_indicators: found.matched.len() as u64,
             wrong_indicators: wrong.count() as u64,
-            clean_stop: clean,
         }
     }
 
     /// What does not add up; empty where all does.
     pub(super) fn broken(&self) -> Vec<String> {
-        let told = i128::from(self.shipped_bytes)
-            + i128::from(self.dropped_bytes)
-            + i128::from(self.dead_letter_bytes)
-            + i128::from(self.in_flight_bytes);
-        let same = |what: &str, a: i128, b: i128| (a != b).then(|| format!("{what}: {a} and {b}"));
-        let sum = |a: u64, b: u64| i128::from(a) + i128::from(b);
-        let known = sum(self.planted_alerts, self.repeated_alerts);
-        [
-            same("alerts written and read", self.written_alerts.into(), self.read_alerts.into()),
-            same("bytes written and read", self.written_bytes.into(), self.read_bytes.into()),
-            same("bytes read, and shipped + dropped + dead letter + in flight", self.read_bytes.into(), told),
-            same("bytes in flight at the end, and none", self.in_flight_bytes.into(), 0),
-            same("bytes in the dead letter, and none", self.dead_letter_bytes.into(), 0),
-            same("known indicators written, repeats included, and extracted", known, self.known_indicators.into()),
-            (i128::from(self.filter_hits) < known)
-                .then(|| format!("alerts that the filter let through, at least {known}: {}", self.filter_hits)),
-            same("alerts written twice, and duplicates", self.repeated_alerts.into(), self.duplicates.into()),
-            same("alerts with a known indicator, and matches", self.planted_alerts.into(), self.matches.into()),
-            same("matches, and those told alone or in a summary", self.matches.into(), sum(self.matches_alone, self.matches_in_summaries)),
-            same("known indicators planted and matched", self.planted_indicators.into(), self.matched_indicators.into()),
-            same("indicators told more or less often than planted, and none", self.wrong_indicators.into(), 0),
-            (!self.clean_stop).then(|| "the agent stopped before all was acked".to_owned()),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        let known = self.planted_alerts + self.repeated_alerts;
+        let told = self.matches_alone + self.matches_in_summaries;
+        let own = [
+            same("alerts written and read", self.written_alerts, self.account.read_alerts),
+            same("bytes in the dead letter, and none", self.account.dead_letter_bytes, 0),
+            same("known indicators written, repeats included, and extracted", known, self.known_indicators),
+            (self.filter_hits < known).then(|| format!("alerts that the filter let through, at least {known}: {}", self.filter_hits)),
+            same("alerts written twice, and duplicates", self.repeated_alerts, self.duplicates),
+            same("alerts with a known indicator, and matches", self.planted_alerts, self.matches),
+            same("matches, and those told alone or in a summary", self.matches, told),
+            same("known indicators planted and matched", self.planted_indicators, self.matched_indicators),
+            same("indicators told more or less often than planted, and none", self.wrong_indicators, 0),
+        ];
+        self.account.broken().into_iter().chain(own.into_iter().flatten()).collect()
     }
 }
 
@@ -128,18 +103,11 @@ mod tests {
     #[test]
     fn sums_add_up_only_if_every_one_does() {
         let good = Sums {
+            account: Account { read_alerts: 10, clean_stop: true, ..Account::default() },
             written_alerts: 10,
-            written_bytes: 100,
-            written_parts: 2,
             planted_alerts: 5,
             planted_indicators: 2,
             repeated_alerts: 1,
-            read_alerts: 10,
-            read_bytes: 100,
-            shipped_bytes: 60,
-            dropped_bytes: 40,
-            dead_letter_bytes: 0,
-            in_flight_bytes: 0,
             alerts_with_indicators: 8,
             indicators: 9,
             known_indicators: 6,
@@ -150,16 +118,12 @@ mod tests {
             matches_in_summaries: 3,
             matched_indicators: 2,
             wrong_indicators: 0,
-            clean_stop: true,
         };
         assert_eq!(good.broken(), Vec::<String>::new());
         type Spoil = fn(&mut Sums);
-        let spoilt: [(Spoil, &str); 13] = [
-            (|s| s.read_alerts = 9, "alerts written and read"),
-            (|s| s.written_bytes = 101, "bytes written and read"),
-            (|s| s.dropped_bytes = 39, "shipped + dropped"),
-            (|s| (s.in_flight_bytes, s.dropped_bytes) = (1, 39), "in flight at the end"),
-            (|s| (s.dead_letter_bytes, s.dropped_bytes) = (1, 39), "in the dead letter"),
+        let spoilt: [(Spoil, &str); 10] = [
+            (|s| s.account.read_alerts = 9, "alerts written and read"),
+            (|s| s.account.dead_letter_bytes = 1, "in the dead letter"),
             (|s| s.known_indicators = 5, "extracted"),
             (|s| s.filter_hits = 5, "filter"),
             (|s| s.duplicates = 0, "written twice"),
@@ -167,7 +131,7 @@ mod tests {
             (|s| s.matches_in_summaries = 2, "told alone"),
             (|s| s.matched_indicators = 3, "planted and matched"),
             (|s| s.wrong_indicators = 1, "more or less often"),
-            (|s| s.clean_stop = false, "stopped before"),
+            (|s| s.account.clean_stop = false, "stopped before"),
         ];
         for (spoil, part) in spoilt {
             let mut sums = good.clone();
