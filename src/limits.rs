@@ -81,6 +81,8 @@ pub const VANISHED_FILE_GRACE_MS: u64 = 5000;
 pub const TABLES_LOOK_EVERY_MS: u64 = 1000;
 /// Milliseconds between two tries of a sink that holds.
 pub const HOLD_RETRY_MS: u64 = 30_000;
+/// Bytes of parcels that sink `file` writes and syncs together.
+pub const FILE_GROUP_BYTES: usize = 1 << 20;
 /// Bytes. The least size at which a file of sink `file` rotates: below, archives would be more names than lines.
 pub const ROTATE_BYTES_MIN: u64 = 4 << 10;
 /// Milliseconds before a rotation that failed is tried again.
@@ -152,6 +154,8 @@ pub const MISP_ANSWER_BYTES: usize = 64 << 20;
 pub const MISP_SYNC_PAGE_ROWS: u32 = 5_000;
 /// Tries after the first for one page of a synchronisation, each after twice the wait of the one before.
 pub const MISP_SYNC_TRIES: u32 = 4;
+/// Milliseconds of that wait, half of the first.
+pub const MISP_SYNC_WAIT_MS: u64 = 250;
 /// Seconds before the last synchronisation from which on changes are fetched: clocks differ, and what
 /// MISP writes is seen a while later.
 pub const MISP_SYNC_OVERLAP_SECONDS: u64 = 900;

@@ -28,6 +28,9 @@ crate::register! { Kind:
     kafka::Kafka,
 }
 
+#[cfg(test)]
+mod driven;
+
 /// What exists: a kind of sink.
 pub trait Kind: Sync {
     /// As in `kind = "…"`.

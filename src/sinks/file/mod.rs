@@ -120,6 +120,11 @@ struct Settings {
 }
 
 impl Settings {
+    /// Bytes of several parcels in one write; no more than a file may have.
+    fn group_bytes(&self) -> usize {
+        let size = self.rotation.size.and_then(|size| usize::try_from(size).ok());
+        limits::FILE_GROUP_BYTES.min(size.unwrap_or(usize::MAX))
+    }
     fn rotates(&self) -> bool {
         self.rotation != Rotation::default()
     }
@@ -199,21 +204,38 @@ impl Sink for Running {
                         Next::Closed => return Ok(()),
                     },
                 };
-                let numbers = parcel.numbers();
-                let text = lines(&parcel, &numbers);
+                // What waits goes into one write and one sync.
+                let (mut group, mut text) = (Vec::new(), Vec::new());
+                let most = self.settings.group_bytes();
+                let mut more = Some(parcel);
+                while let Some(parcel) = more.take() {
+                    let numbers = parcel.numbers();
+                    let before = text.len();
+                    append(&mut text, &parcel, &numbers);
+                    if !group.is_empty() && text.len() > most {
+                        text.truncate(before);
+                        held.push_front(parcel);
+                        break;
+                    }
+                    group.push((parcel, numbers));
+                    more = held.pop_front().or_else(|| inbox.try_pop());
+                }
                 while let Err(e) = self.write(&text, &*on, &standing) {
                     standing.set(trouble(e));
                     while let Some(parcel) = inbox.try_pop() {
                         held.push_back(parcel);
                     }
-                    let messages = held.iter().map(|parcel: &Parcel| parcel.numbers().len()).sum::<usize>() + numbers.len();
+                    let taken = group.iter().map(|(_, numbers)| numbers.len());
+                    let messages = held.iter().map(|parcel: &Parcel| parcel.numbers().len()).chain(taken).sum::<usize>();
                     standing.holds(messages as u64);
                     if !rest(&inbox, &*on).await {
                         return Ok(());
                     }
                 }
                 standing.set(State::Ready);
-                parcel.acks.delivered(&parcel.batch, numbers);
+                for (parcel, numbers) in group {
+                    parcel.acks.delivered(&parcel.batch, numbers);
+                }
             }
         })
     }
@@ -285,11 +307,9 @@ impl Running {
     }
 }
 
-fn lines(parcel: &Parcel, numbers: &[u32]) -> Vec<u8> {
-    let mut text = Vec::new();
+fn append(text: &mut Vec<u8>, parcel: &Parcel, numbers: &[u32]) {
     for n in numbers {
         text.extend_from_slice(parcel.batch.message(*n).payload);
         text.push(b'\n');
     }
-    text
 }

@@ -7,98 +7,32 @@ use std::{
     net::TcpListener,
     os::unix::net::UnixDatagram,
     path::Path,
-    time::Instant,
 };
 
-use super::{super::ALL, *};
-use crate::{
-    batch::{Draft, Place},
-    clock::SystemClock,
-    io::{Engine, Running as Thread_, Setup, Slab, SlabPool, Watcher},
-    metrics::{Board, Metrics},
-    position::{Origin, Position},
-    register::{Errors, Node},
-    ring::Mailbox,
-    sinks::{Acks, Home, Pick, Settle},
+use super::*;
+use crate::sinks::{
+    Home, Settle,
+    driven::{Driven, parse, until},
 };
 
 /// Takes answers, which nobody waits for.
+#[derive(Default)]
 struct Nobody;
+
+type Bench = Driven<Nobody>;
 
 impl Home for Nobody {
     fn settle(&self, _: u8, _: Settle) {}
 }
 
 fn spec(text: &str) -> Box<dyn Spec> {
-    let kind = ALL.iter().find(|kind| kind.name() == "wazuh_queue").unwrap();
-    let (node, mut errors) = (Node::parse_toml(text).unwrap(), Errors::default());
-    let spec = kind.parse(&mut Section::open("q", &node, kind.fields(), &[], &mut errors));
-    assert!(errors.is_empty(), "{errors}");
+    let (spec, errors) = parse("wazuh_queue", text);
+    assert_eq!(errors, "");
     spec
 }
 
 fn socket_at(path: &Path, more: &str) -> Box<dyn Spec> {
     spec(&format!("path = {:?}\nbackoff = \"10ms\"\n{more}", path.display().to_string()))
-}
-
-/// A running sink.
-struct Bench {
-    inbox: Arc<Inbox>,
-    board: Board,
-    metrics: Metrics,
-    thread: Thread_<()>,
-}
-
-impl Bench {
-    fn start(spec: Box<dyn Spec>) -> Self {
-        let (inbox, board): (Arc<Inbox>, _) = (Mailbox::new(8192), Board::default());
-        let metrics = Metrics::new(&board);
-        let (to, standing) = (inbox.clone(), board.enter("sinks.q"));
-        let setup = Setup {
-            name: "edge".into(),
-            core: None,
-            network: true,
-            slabs: SlabPool::new(1),
-            watcher: Watcher::new().unwrap(),
-            clock: SystemClock::new(),
-        };
-        let body = move |io: Rc<dyn crate::io::Io>| -> LocalFuture<'static, ()> {
-            Box::pin(async move { spec.build("q").unwrap().run(to, io, standing).await.unwrap() })
-        };
-        let thread = crate::io::spawn(Engine::Pread, setup, body).unwrap();
-        Self { inbox, board, metrics, thread }
-    }
-    fn push(&self, record: &[u8]) {
-        let mut draft = Draft::new(Slab::from_bytes(b"x\n".to_vec()));
-        let origin = Origin { stream: "m/alerts/2026-03-14/000", offset: 0, len: Some(2) };
-        draft.outbox(Place { start: 0, len: 2 }, 0, &[Some(0)], origin).1.message(0).payload(|w| w.extend_from_slice(record));
-        let batch = Arc::new(draft.finish(0, Position::Count(1), 0));
-        let parcel = Parcel { batch, pick: Pick::Outputs(1), acks: Acks::new(Arc::new(Nobody), 0) };
-        assert!(self.inbox.push(parcel).is_ok(), "room in the inbox");
-    }
-    fn state(&self) -> State {
-        self.board.rows()[0].1.clone()
-    }
-    fn dropped(&self, reason: &str) -> u64 {
-        let text = self.metrics.text();
-        let of = format!("shipper_dropped_messages_total{{component=\"sinks.q\",reason=\"{reason}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&of)).map_or(0, |n| n.parse().unwrap())
-    }
-    fn finish(self) -> Metrics {
-        self.inbox.close();
-        until("the sink ends", || self.thread.is_finished());
-        self.thread.join().unwrap();
-        self.metrics
-    }
-}
-
-#[track_caller]
-fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
 }
 
 fn bind(path: &Path) -> UnixDatagram {
@@ -165,8 +99,8 @@ fn what_the_manager_would_cut_or_misread_is_let_go_alone() {
     let manager = bind(&path);
     let bench = Bench::start(socket_at(&path, ""));
     let record = |len: usize| [b"1:dfn:".to_vec(), vec![b'x'; len - 6]].concat();
-    bench.push(&record(65_536));
-    bench.push(&record(65_535));
+    bench.push(record(65_536));
+    bench.push(record(65_535));
     bench.push(b"[\"not a record\"]");
     bench.push(b"");
     bench.push(b"1:dfn:{}");
@@ -190,13 +124,10 @@ fn bare_json_becomes_a_record_that_wazuh_reads_as_ours() {
         assert_eq!(next(&manager), record);
     }
     bench.finish();
-    let mut errors = Errors::default();
-    let kind = ALL.iter().find(|kind| kind.name() == "wazuh_queue").unwrap();
     for name in ["", "a:b", "a\\\"b", "a b"] {
-        let node = Node::parse_toml(&format!("integration = \"{name}\"")).unwrap();
-        kind.parse(&mut Section::open("q", &node, kind.fields(), &[], &mut errors));
+        let (_, errors) = parse("wazuh_queue", &format!("integration = \"{name}\""));
+        assert!(errors.contains("must be up to 32 letters"), "{name}: {errors}");
     }
-    assert_eq!(errors.to_string().matches("must be up to 32 letters").count(), 4, "{errors}");
 }
 
 #[test]

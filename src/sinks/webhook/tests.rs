@@ -5,26 +5,19 @@
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{TcpListener, TcpStream},
-    rc::Rc,
     sync::{Arc, Mutex, atomic::AtomicBool, atomic::Ordering::SeqCst},
     time::{Duration, Instant},
 };
 
 use super::{
-    super::{ALL, Inbox, Level, Parcel},
+    super::{
+        Home, Level, Settle, Settled,
+        driven::{self, Driven, until},
+    },
     fates::{FATES, Fate},
     *,
 };
-use crate::{
-    batch::{Draft, Place},
-    clock::SystemClock,
-    io::{Engine, LocalFuture, Running as OnThread, Setup, Slab, SlabPool, Watcher},
-    metrics::{Board, Metrics, State},
-    position::{Origin, Position},
-    register::{Errors, Node},
-    ring::Mailbox,
-    sinks::{Acks, Home, Pick, Settle, Settled},
-};
+use crate::metrics::State;
 
 /// One request as it came.
 #[derive(Clone, Debug)]
@@ -151,86 +144,29 @@ impl Home for Answers {
 }
 
 fn parse(text: &str) -> (Box<dyn Spec>, String) {
-    let kind = ALL.iter().find(|kind| kind.name() == "webhook").unwrap();
-    let (node, mut errors) = (Node::parse_toml(text).unwrap(), Errors::default());
-    let spec = kind.parse(&mut Section::open("w", &node, kind.fields(), &["required"], &mut errors));
-    (spec, errors.to_string())
+    driven::parse("webhook", text)
 }
 
-/// A running sink. Messages are numbered as they are pushed.
-struct Bench {
-    inbox: Arc<Inbox>,
-    board: Board,
-    metrics: Metrics,
-    answers: Arc<Answers>,
-    pushed: std::cell::Cell<u32>,
-    thread: OnThread<()>,
+type Bench = Driven<Answers>;
+
+fn start(url: &str, more: &str) -> Bench {
+    let (spec, errors) = parse(&format!("url = {url:?}\n{more}"));
+    assert_eq!(errors, "");
+    Driven::start(spec)
 }
 
 impl Bench {
-    fn start(url: &str, more: &str) -> Self {
-        let (spec, errors) = parse(&format!("url = {url:?}\n{more}"));
-        assert_eq!(errors, "");
-        let (inbox, board): (Arc<Inbox>, _) = (Mailbox::new(8192), Board::default());
-        let metrics = Metrics::new(&board);
-        let (to, standing) = (inbox.clone(), board.enter("sinks.w"));
-        let setup = Setup {
-            name: "edge".into(),
-            core: None,
-            network: true,
-            slabs: SlabPool::new(1),
-            watcher: Watcher::new().unwrap(),
-            clock: SystemClock::new(),
-        };
-        let body = move |io: Rc<dyn crate::io::Io>| -> LocalFuture<'static, ()> {
-            Box::pin(async move { spec.build("w").unwrap().run(to, io, standing).await.unwrap() })
-        };
-        let thread = crate::io::spawn(Engine::Pread, setup, body).unwrap();
-        Self { inbox, board, metrics, answers: Arc::default(), pushed: std::cell::Cell::new(0), thread }
-    }
-    fn push(&self, text: &str) {
-        let mut draft = Draft::new(Slab::from_bytes(b"x\n".to_vec()));
-        let origin = Origin { stream: "m/alerts/2026-03-14/000", offset: 7, len: Some(2) };
-        draft.outbox(Place { start: 0, len: 2 }, 0, &[Some(0)], origin).1.message(0).payload(|w| w.extend_from_slice(text.as_bytes()));
-        let mut batch = draft.finish(0, Position::Count(1), 0);
-        batch.seq = u64::from(self.pushed.replace(self.pushed.get() + 1));
-        let parcel = Parcel { batch: Arc::new(batch), pick: Pick::Outputs(1), acks: Acks::new(self.answers.clone(), 0) };
-        assert!(self.inbox.push(parcel).is_ok(), "room in the inbox");
-    }
     fn push_all(&self, count: u32) {
-        (0..count).for_each(|n| self.push(&format!("{{\"n\":{n}}}")));
-    }
-    fn state(&self) -> State {
-        self.board.rows()[0].1.clone()
+        (0..count).for_each(|n| self.push(format!("{{\"n\":{n}}}")));
     }
     fn delivered(&self) -> Vec<u32> {
-        self.answers.delivered.lock().unwrap().clone()
+        self.home.delivered.lock().unwrap().clone()
     }
     fn refused(&self) -> Vec<(u32, String)> {
-        self.answers.refused.lock().unwrap().clone()
-    }
-    fn dropped(&self, reason: &str) -> u64 {
-        let text = self.metrics.text();
-        let of = format!("shipper_dropped_messages_total{{component=\"sinks.w\",reason=\"{reason}\"}} ");
-        text.lines().find_map(|line| line.strip_prefix(&of)).map_or(0, |n| n.parse().unwrap())
+        self.home.refused.lock().unwrap().clone()
     }
     fn until_delivered(&self, count: usize) {
         until("all is delivered", || self.delivered().len() >= count);
-    }
-    fn finish(self) -> Metrics {
-        self.inbox.close();
-        until("the sink ends", || self.thread.is_finished());
-        self.thread.join().unwrap();
-        self.metrics
-    }
-}
-
-#[track_caller]
-fn until(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(60);
-    while !is() {
-        assert!(Instant::now() < deadline, "{what}");
-        std::thread::sleep(Duration::from_millis(2));
     }
 }
 
@@ -249,7 +185,7 @@ fn each_message_is_one_request_with_its_headers_and_its_signature() {
         token.path(),
         key.path()
     );
-    let bench = Bench::start(&format!("{}/in?x=1", receiver.url), &more);
+    let bench = start(&format!("{}/in?x=1", receiver.url), &more);
     until("it is ready before any message", || bench.state() == State::Ready);
     bench.push("what do ya want for nothing?");
     bench.push("{\"n\":1}");
@@ -277,7 +213,7 @@ fn each_message_is_one_request_with_its_headers_and_its_signature() {
 fn many_go_in_one_request_as_an_array_or_as_lines() {
     for (form, kind) in [("array", "application/json"), ("ndjson", "application/x-ndjson")] {
         let receiver = Receiver::start(|_, _| Answer::Status(200));
-        let bench = Bench::start(&receiver.url, &format!("required = true\nform = {form:?}\nbatch = 7\nlinger = '50ms'"));
+        let bench = start(&receiver.url, &format!("required = true\nform = {form:?}\nbatch = 7\nlinger = '50ms'"));
         bench.push_all(20);
         bench.until_delivered(20);
         assert_eq!(bench.delivered(), (0..20).collect::<Vec<_>>());
@@ -299,7 +235,7 @@ fn each_row_of_the_table_of_fates_is_what_a_sink_does() {
     for (range, fate, remedy) in FATES {
         let status = *range.start();
         let receiver = Receiver::start(move |_, _| Answer::Status(status));
-        let bench = Bench::start(&receiver.url, "required = true");
+        let bench = start(&receiver.url, "required = true");
         bench.push("{}");
         match fate {
             Fate::Delivered => bench.until_delivered(1),
@@ -322,7 +258,7 @@ fn each_row_of_the_table_of_fates_is_what_a_sink_does() {
 fn one_bad_message_is_proven_alone_and_its_neighbours_are_delivered_in_order() {
     let receiver =
         Receiver::start(|request, _| if request.body.contains("\"n\":13}") { Answer::With(400, "", "bad n") } else { Answer::Status(200) });
-    let bench = Bench::start(&receiver.url, "required = true\nform = 'ndjson'\nbatch = 50\nlinger = '100ms'");
+    let bench = start(&receiver.url, "required = true\nform = 'ndjson'\nbatch = 50\nlinger = '100ms'");
     bench.push_all(50);
     bench.until_delivered(49);
     let expected: Vec<u32> = (0..50).filter(|n| *n != 13).collect();
@@ -342,7 +278,7 @@ fn errors_resets_and_hangs_lose_nothing_and_keep_the_order() {
         4 => Answer::Hang,
         _ => Answer::Status(200),
     });
-    let bench = Bench::start(&receiver.url, "required = true\ntimeout = '1s'\nbackoff_max = '1s'");
+    let bench = start(&receiver.url, "required = true\ntimeout = '1s'\nbackoff_max = '1s'");
     bench.push_all(5);
     until("the trouble is told", || matches!(bench.state(), State::Retrying(why) if why.contains("answers 500")));
     bench.until_delivered(5);
@@ -356,7 +292,7 @@ fn errors_resets_and_hangs_lose_nothing_and_keep_the_order() {
 #[test]
 fn a_status_is_the_answer_even_if_its_body_breaks_off() {
     let receiver = Receiver::start(|_, _| Answer::Half(200));
-    let bench = Bench::start(&receiver.url, "required = true");
+    let bench = start(&receiver.url, "required = true");
     bench.push_all(2);
     bench.until_delivered(2);
     bench.finish();
@@ -366,7 +302,7 @@ fn a_status_is_the_answer_even_if_its_body_breaks_off() {
 #[test]
 fn retry_after_is_heeded() {
     let receiver = Receiver::start(|_, n| if n == 0 { Answer::With(429, "Retry-After: 3", "") } else { Answer::Status(200) });
-    let bench = Bench::start(&receiver.url, "required = true\nbackoff_max = '1s'");
+    let bench = start(&receiver.url, "required = true\nbackoff_max = '1s'");
     bench.push_all(2);
     bench.until_delivered(2);
     bench.finish();
@@ -377,7 +313,7 @@ fn retry_after_is_heeded() {
 #[test]
 fn a_rate_of_our_own_is_kept() {
     let receiver = Receiver::start(|_, _| Answer::Status(200));
-    let bench = Bench::start(&receiver.url, "required = true\nrate = 20");
+    let bench = start(&receiver.url, "required = true\nrate = 20");
     bench.push_all(5);
     bench.until_delivered(5);
     bench.finish();
@@ -390,11 +326,11 @@ fn what_nobody_waits_for_is_bounded_by_age_and_by_number_and_counted() {
     let is_up = Arc::new(AtomicBool::new(false));
     let up = is_up.clone();
     let receiver = Receiver::start(move |_, _| if up.load(SeqCst) { Answer::Status(200) } else { Answer::Status(503) });
-    let old = Bench::start(&receiver.url, "give_up_after = '1s'");
+    let old = start(&receiver.url, "give_up_after = '1s'");
     old.push_all(1);
     until("the first is too old", || old.dropped("too_old") == 1);
     old.finish();
-    let bench = Bench::start(&receiver.url, "form = 'ndjson'\nbatch = 10000\nbackoff_max = '1s'");
+    let bench = start(&receiver.url, "form = 'ndjson'\nbatch = 10000\nbackoff_max = '1s'");
     bench.push("{}");
     until("the trouble is told", || matches!(bench.state(), State::Retrying(_)));
     for _ in 0..crate::limits::OPTIONAL_INBOX_MESSAGES + 4 {
@@ -414,7 +350,7 @@ fn what_nobody_waits_for_is_bounded_by_age_and_by_number_and_counted() {
 #[test]
 fn a_refusal_that_nobody_waits_for_is_counted_and_others_go_on() {
     let receiver = Receiver::start(|request, _| if request.body.contains("bad") { Answer::Status(422) } else { Answer::Status(200) });
-    let bench = Bench::start(&receiver.url, "");
+    let bench = start(&receiver.url, "");
     ["{\"a\":1}", "bad", "{\"b\":2}"].iter().for_each(|text| bench.push(text));
     until("the last is out", || receiver.bodies().len() == 3);
     until("the bad one is counted", || bench.dropped("refused") == 1);
@@ -426,10 +362,10 @@ fn a_refusal_that_nobody_waits_for_is_counted_and_others_go_on() {
 fn what_is_left_at_a_stop_is_counted_or_read_again() {
     let receiver = Receiver::start(|_, _| Answer::Status(503));
     for (more, stopped) in [("", "reason=\"stopped\"} 3"), ("required = true", "")] {
-        let bench = Bench::start(&receiver.url, more);
+        let bench = start(&receiver.url, more);
         bench.push_all(3);
         until("it waits", || matches!(bench.state(), State::Retrying(_)));
-        let answers = bench.answers.clone();
+        let answers = bench.home.clone();
         let text = bench.finish().text();
         assert_eq!(text.contains("stopped"), !stopped.is_empty(), "{text}");
         assert!(text.contains(stopped));
@@ -440,7 +376,7 @@ fn what_is_left_at_a_stop_is_counted_or_read_again() {
 #[test]
 fn what_waits_at_a_stop_still_goes_out_to_a_receiver_that_takes_it() {
     let receiver = Receiver::start(|_, _| Answer::Status(200));
-    let bench = Bench::start(&receiver.url, "form = 'array'\nlinger = '60s'");
+    let bench = start(&receiver.url, "form = 'array'\nlinger = '60s'");
     bench.push_all(3);
     until("it is taken on", || bench.inbox.is_empty());
     let text = bench.finish().text();
@@ -451,7 +387,7 @@ fn what_waits_at_a_stop_still_goes_out_to_a_receiver_that_takes_it() {
 #[test]
 fn a_missing_secret_holds_before_anybody_connects() {
     let receiver = Receiver::start(|_, _| Answer::Status(200));
-    let bench = Bench::start(&receiver.url, "required = true\nheaders_file.Authorization = '/nowhere/token'");
+    let bench = start(&receiver.url, "required = true\nheaders_file.Authorization = '/nowhere/token'");
     bench.push("{}");
     until("it holds", || matches!(bench.state(), State::Holding(why) if why.contains("value for header Authorization in /nowhere/token")));
     assert_eq!(receiver.requests().len(), 0);
@@ -470,7 +406,7 @@ fn alerts_go_to_pagerduty_and_slack_and_what_is_none_is_refused() {
     ];
     for (form, more, sent) in rows {
         let receiver = Receiver::start(|_, _| Answer::Status(202));
-        let bench = Bench::start(&receiver.url, &format!("required = true\nform = {form:?}\n{more}"));
+        let bench = start(&receiver.url, &format!("required = true\nform = {form:?}\n{more}"));
         [ALERT, &ALERT.replace("95", "89"), "{\"n\":1}"].iter().for_each(|text| bench.push(text));
         bench.until_delivered(2);
         until("the last is refused", || bench.refused().len() == 1);
