@@ -98,7 +98,7 @@ impl Settings {
         let Some(dir) = &self.path else { return Ok(Vec::new()) };
         let unreadable = |error| {
             Trouble::Broken(format!(
-                "cannot list the folder of warninglists {}: {error}; fix tables.*.path, or its permissions",
+                "cannot list the folder of warninglists {}: {error}; fix the table's path, or the folder's permissions",
                 dir.display()
             ))
         };

@@ -79,5 +79,6 @@ mod tests {
         assert_eq!(check("'a'", "'b'", ASKS), [""; 0], "sources of their own");
         assert_eq!(check("'a', 'b'", "'a'", &format!("{ASKS}\nrequired = false")), [""; 0], "not required");
         assert_eq!(check("'a', 'b'", "'a'", "mode = 'mirror'\nindicators = 't'"), [""; 0], "answers by itself");
+        assert_eq!(check("'a', 'b'", "'a'", &format!("{ASKS}\nwhile_away = 'spool'")), [""; 0], "its messages wait on disk");
     }
 }

@@ -79,7 +79,7 @@ impl Spec for Settings {
         Some(Spooling { max: self.spool_max })
     }
     fn waits(&self) -> bool {
-        self.mode == settings::Mode::Ask
+        self.mode == Mode::Ask && self.spool_max.is_none()
     }
     fn check_files(&self, _name: &str, _now: Nanos) -> Vec<Finding> {
         check::files(self)

@@ -88,7 +88,7 @@ pub enum SyncError {
     #[error(transparent)]
     Tables(#[from] IntelError),
     /// Out of threads or descriptors.
-    #[error("cannot open sockets")]
+    #[error("cannot open sockets; raise the limits of open files and of threads")]
     Start(#[source] io::Error),
 }
 
@@ -179,7 +179,7 @@ impl Run<'_> {
                     if failures > limits::MISP_SYNC_TRIES {
                         return Err(SyncError::Away(why));
                     }
-                    self.runtime.block_on(tokio::time::sleep(Duration::from_millis(250_u64 << failures)));
+                    self.runtime.block_on(tokio::time::sleep(Duration::from_millis(limits::MISP_SYNC_WAIT_MS << failures)));
                     continue;
                 }
                 Err(Outcome::Denied(why) | Outcome::Refused(why)) => return Err(SyncError::Denied(why)),

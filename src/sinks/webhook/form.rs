@@ -50,7 +50,7 @@ impl Form {
     }
 }
 
-/// An alert record (`specs/waf.md` D14), as far as people are told of it.
+/// An alert about a web attack, as far as people are told of it: `timestamp`, `severity`, `client_ip`, `attack_type`, …
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Alert {
     /// All of it, as it came.
@@ -229,7 +229,7 @@ pub(super) fn is_json(payload: &[u8]) -> bool {
 mod tests {
     use super::*;
 
-    const FULL: &str = r#"{"timestamp":1796010428,"severity":95,"client_ip":"203.0.113.5","rule_id":"942100","uri":"/a?q=1' OR 1","tx_id":"Z1","level":"critical","attack_type":"sql_injection","host":"shop.example"}"#;
+    const FULL: &str = r#"{"timestamp":1796010428,"severity":95,"client_ip":"203.0.113.5","rule_id":"942100","uri":"/a?q=1' OR 1","tx_id":"Z1","level":"critical","attack_type":"sqli","host":"shop.example"}"#;
     const PLAIN: &str = r#"{"timestamp":1796010428,"severity":62,"client_ip":"203.0.113.5","rule_id":"942100","uri":"","tx_id":"Z1"}"#;
 
     fn alert(text: &str) -> Alert {
@@ -244,9 +244,9 @@ mod tests {
         let event = read(&alert(FULL).to_pagerduty("key", "fallback"));
         assert_eq!((&event["routing_key"], &event["event_action"]), (&json!("key"), &json!("trigger")));
         let payload = &event["payload"];
-        assert_eq!(payload["summary"], "WAF: sql_injection from 203.0.113.5 on shop.example rule 942100, severity 95: /a?q=1' OR 1");
+        assert_eq!(payload["summary"], "WAF: sqli from 203.0.113.5 on shop.example rule 942100, severity 95: /a?q=1' OR 1");
         let rest = ["source", "severity", "component", "group", "class", "timestamp"].map(|name| payload[name].as_str().unwrap());
-        assert_eq!(rest, ["shop.example", "critical", "waf", "shop.example", "sql_injection", "2026-11-30T03:47:08Z"]);
+        assert_eq!(rest, ["shop.example", "critical", "waf", "shop.example", "sqli", "2026-11-30T03:47:08Z"]);
         assert_eq!(payload["custom_details"], read(FULL.as_bytes()));
 
         let plain = read(&alert(PLAIN).to_pagerduty("key", "fallback"));
@@ -261,7 +261,7 @@ mod tests {
         let key = of(FULL);
         assert!((16..=255).contains(&key.len()));
         assert_eq!(of(&FULL.replace("\"Z1\"", "\"Z2\"").replace("942100", "942101").replace("1796010428", "1796010429")), key);
-        for (from, to) in [("203.0.113.5", "203.0.113.6"), ("sql_", "xss_"), ("shop.", "shop2."), ("1796010428", "1796014028")] {
+        for (from, to) in [("203.0.113.5", "203.0.113.6"), ("sqli", "xss_"), ("shop.", "shop2."), ("1796010428", "1796014028")] {
             assert_ne!(of(&FULL.replace(from, to)), key, "{from}");
         }
     }
@@ -285,7 +285,7 @@ mod tests {
         }
         assert_eq!(text.matches('`').count() % 2, 0);
         assert_eq!(text.lines().count(), 3, "{text}");
-        assert!(text.starts_with("*WAF alert*, severity 95 (`critical`), attack `sql_injection`, from `203.0.113.5`"), "{text}");
+        assert!(text.starts_with("*WAF alert*, severity 95 (`critical`), attack `sqli`, from `203.0.113.5`"), "{text}");
         assert!(text.contains("URI `/'*x* &lt;!channel&gt; @\u{200b}here"), "{text}");
     }
 
