@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// What the config would say of a sink of this kind, and what is wrong with it.
-pub(super) fn parse(kind: &str, text: &str) -> (Box<dyn Spec>, String) {
+pub(crate) fn parse(kind: &str, text: &str) -> (Box<dyn Spec>, String) {
     let kind = ALL.iter().find(|known| known.name() == kind).unwrap();
     let (node, mut errors) = (Node::parse_toml(text).unwrap(), Errors::default());
     let spec = kind.parse(&mut Section::open("it", &node, kind.fields(), &["required"], &mut errors));
@@ -29,7 +29,7 @@ pub(super) fn parse(kind: &str, text: &str) -> (Box<dyn Spec>, String) {
 }
 
 /// A running sink, `sinks.it` on its board. Messages are batches of their own, numbered as they are pushed.
-pub(super) struct Driven<H> {
+pub(crate) struct Driven<H> {
     pub inbox: Arc<Inbox>,
     pub board: Board,
     pub home: Arc<H>,
@@ -88,7 +88,7 @@ impl<H: Home + Default + 'static> Driven<H> {
 }
 
 #[track_caller]
-pub(super) fn until(what: &str, mut is: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(60);
     while !is() {
         assert!(Instant::now() < deadline, "{what}");

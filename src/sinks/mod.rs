@@ -30,6 +30,8 @@ crate::register! { Kind:
 
 #[cfg(test)]
 mod driven;
+#[cfg(test)]
+pub(crate) use driven::{Driven, parse, until};
 
 /// What exists: a kind of sink.
 pub trait Kind: Sync {

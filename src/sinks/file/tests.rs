@@ -5,20 +5,19 @@
 use std::{cell::Cell, collections::BTreeMap, fs, io::Read, path::Path, time::SystemTime};
 
 use super::{
-    super::driven::{self, Driven, until},
     archive::{Form, Stamp, list, name},
     sweep::{Event, Step, sweep},
     *,
 };
 use crate::{
     metrics::Board,
-    sinks::{Home, Settle, Settled},
+    sinks::{self, Driven, Home, Settle, Settled, until},
 };
 
 const SECOND: Nanos = 1_000_000_000;
 
 fn parse(text: &str) -> (Box<dyn Spec>, String) {
-    driven::parse("file", text)
+    sinks::parse("file", text)
 }
 
 /// What a reader finds, in order: archives, each once, then the file.

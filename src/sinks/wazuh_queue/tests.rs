@@ -10,10 +10,7 @@ use std::{
 };
 
 use super::*;
-use crate::sinks::{
-    Home, Settle,
-    driven::{Driven, parse, until},
-};
+use crate::sinks::{Driven, Home, Settle, parse, until};
 
 /// Takes answers, which nobody waits for.
 #[derive(Default)]

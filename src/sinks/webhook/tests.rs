@@ -10,14 +10,13 @@ use std::{
 };
 
 use super::{
-    super::{
-        Home, Level, Settle, Settled,
-        driven::{self, Driven, until},
-    },
     fates::{FATES, Fate},
     *,
 };
-use crate::metrics::State;
+use crate::{
+    metrics::State,
+    sinks::{self, Driven, Home, Level, Settle, Settled, until},
+};
 
 /// One request as it came.
 #[derive(Clone, Debug)]
@@ -144,7 +143,7 @@ impl Home for Answers {
 }
 
 fn parse(text: &str) -> (Box<dyn Spec>, String) {
-    driven::parse("webhook", text)
+    sinks::parse("webhook", text)
 }
 
 type Bench = Driven<Answers>;
