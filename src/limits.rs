@@ -67,6 +67,13 @@ pub const WATCH_FOLD_MS: u64 = 8;
 pub const WATCH_SPARE_MS: u64 = 64;
 /// A file that grew at two looks no further apart than this is looked at again without a hint.
 pub const STEADY_MS: u64 = 24;
+/// Milliseconds to the next look at such a file. A look has a price of its own, about 100 us of cold
+/// caches: while it finds little, more is gathered for it.
+pub const LOOK_REST_MS: u64 = 8;
+/// The same where a look finds [`LOOK_WORTH_BYTES`] or more.
+pub const LOOK_REST_BUSY_MS: u64 = 4;
+/// Bytes that are worth a look.
+pub const LOOK_WORTH_BYTES: u64 = 128 << 10;
 /// Milliseconds that a finished file is looked at once more before it is left.
 pub const FINISHED_FILE_GRACE_MS: u64 = 1000;
 /// Files that one pattern of source `file` follows at once: each holds a descriptor and is looked at

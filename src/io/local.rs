@@ -224,8 +224,8 @@ impl Watch for Watched {
         Box::pin(watch::either(self.0.signal().wait(), tokio::time::sleep(watch::wait_at_most(span))))
     }
 
-    fn soon(&self) -> LocalFuture<'_, ()> {
+    fn rest(&self, span: Duration) -> LocalFuture<'_, ()> {
         self.0.spare(true);
-        Box::pin(tokio::time::sleep(Duration::from_millis(limits::WATCH_FOLD_MS)))
+        Box::pin(tokio::time::sleep(span))
     }
 }

@@ -123,9 +123,9 @@ pub trait Watch {
     /// [`limits::SAFETY_POLL_MS`](crate::limits::SAFETY_POLL_MS), since a hint may be missed.
     /// One task at a time may wait.
     fn changed(&self, span: Duration) -> LocalFuture<'_, ()>;
-    /// Waits [`limits::WATCH_FOLD_MS`](crate::limits::WATCH_FOLD_MS), whatever happens: for whoever
-    /// looks again anyway, since something new comes all the time. Hints are spared meanwhile.
-    fn soon(&self) -> LocalFuture<'_, ()>;
+    /// Waits for `span`, whatever happens: for whoever looks again anyway, since something new comes
+    /// all the time. Hints are spared meanwhile.
+    fn rest(&self, span: Duration) -> LocalFuture<'_, ()>;
 }
 
 /// The blocking calls of the thread that writes and fsyncs. Names are whole paths.

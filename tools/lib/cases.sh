@@ -31,6 +31,9 @@ run_test() {
   cargo test --test "$1" "${@:2}"
 }
 
+# In shipper's own target folder; release, since a model runs thousands of times.
+run_models() { CARGO_TARGET_DIR=$PWD/target cargo test --release --manifest-path tests/loom/Cargo.toml --lib; }
+
 # Without cargo bench's own flag divan runs each bench once and measures nothing.
 run_benches() {
   local -a benches=(benches/*.rs)

@@ -14,7 +14,7 @@ use shipper::{
     topology::Host,
 };
 
-use crate::size::Round;
+use crate::size::{Begun, Round};
 
 /// Without progress for this long a run has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -57,15 +57,15 @@ impl Job<'_> {
         let acked = || counts.shipped.get() + counts.dropped.total() + counts.dead_letter.total();
         until(&inside, acked, FIRST.len() as u64)?;
         let to = fs::canonicalize(self.part)?;
-        let begun = Instant::now();
+        let begun = Begun::now();
         symlink(&to, &part)?;
         fs::remove_file(&channel)?;
         symlink(&to, &channel)?;
         until(&inside, acked, FIRST.len() as u64 + self.bytes)?;
-        let took = begun.elapsed();
+        let round = begun.done(0, self.bytes);
         let lines = inside.metrics.source("in").records.get();
         anyhow::ensure!(inside.agent.drain(), "the agent stopped before all was acked");
-        Ok(Round { lines, bytes: self.bytes, took })
+        Ok(Round { lines, ..round })
     }
 }
 

@@ -18,7 +18,7 @@ use shipper::{
 
 use crate::{
     Usage,
-    size::{self, Figure},
+    size::{self, Begun, Figure},
 };
 
 /// Bytes gathered before they are written to a file.
@@ -115,7 +115,7 @@ impl Gen {
         };
         let mut synth = Synth::new(self.seed, self.mix);
         let mut now = self.start.map_or_else(|| SystemClock::new().now(), |seconds| seconds.saturating_mul(1_000_000_000));
-        let (begun, mut told, mut chunk, mut bytes) = (Instant::now(), Instant::now(), Vec::with_capacity(CHUNK_BYTES + (64 << 10)), 0);
+        let (begun, mut told, mut chunk, mut bytes) = (Begun::now(), Instant::now(), Vec::with_capacity(CHUNK_BYTES + (64 << 10)), 0);
         loop {
             let end = self.ends(synth.ordinal(), bytes + chunk.len() as u64);
             if end || chunk.len() >= CHUNK_BYTES {
@@ -134,14 +134,14 @@ impl Gen {
             now = now.saturating_add(nanos(STEP));
         }
         out.flush().with_context(|| format!("cannot write to {name}; is the disk full?"))?;
-        Ok(Figure::new("gen", synth.ordinal(), bytes, begun.elapsed()))
+        Ok(Figure::new("gen", begun.done(synth.ordinal(), bytes)))
     }
 
     #[allow(clippy::disallowed_methods, reason = "live alerts come in real time")]
     fn live(&self, dir: &Path) -> anyhow::Result<Figure> {
         let failed = || format!("cannot write below {}; check its permissions and space", dir.display());
         let mut writer = LiveWriter::open(dir, Synth::new(self.seed, self.mix), self.zone, self.rotate_bytes).with_context(failed)?;
-        let (begun, mut told, mut rotated) = (Instant::now(), Instant::now(), Instant::now());
+        let (begun, mut told, mut rotated) = (Begun::now(), Instant::now(), Instant::now());
         loop {
             // As many as the rate owes by now: sleeping too long is made up for, not lost.
             let owed = (begun.elapsed().as_secs_f64() * self.rate as f64) as u64;
@@ -163,6 +163,6 @@ impl Gen {
             thread::sleep(Duration::from_millis(2));
         }
         writer.flush().with_context(failed)?;
-        Ok(Figure::new("gen", writer.alerts(), writer.bytes(), begun.elapsed()))
+        Ok(Figure::new("gen", begun.done(writer.alerts(), writer.bytes())))
     }
 }

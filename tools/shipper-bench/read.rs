@@ -1,4 +1,4 @@
-//! `read`: how fast a file's lines are found, and how fast the agent reads alerts that nobody wants.
+//! `read`: how fast a file's lines are found, and how fast the agent reads the file into nothing.
 
 use std::{fs::File, os::unix::fs::FileExt, path::PathBuf};
 
@@ -11,16 +11,19 @@ use crate::{
     size::{self, Round},
 };
 
-/// reads a file and finds its lines; then the whole agent reads it, handler dfn, into nothing
+/// reads a file and finds its lines; then the whole agent reads it into nothing, on one core and on more
 #[derive(FromArgs)]
 #[argh(subcommand, name = "read")]
 pub struct Read {
     /// the file
     #[argh(positional)]
     file: PathBuf,
-    /// shards of the agent
+    /// the most shards of the agent; beyond one, one core and all of them are measured
     #[argh(option, default = "1")]
     cores: usize,
+    /// handler: dfn, forward or ioc
+    #[argh(option, default = "String::from(\"dfn\")")]
+    handler: String,
     /// rounds; the quickest counts
     #[argh(option, default = "3")]
     rounds: u32,
@@ -48,10 +51,19 @@ impl Read {
         };
         let mut lines = || Round::of(&mut count);
         let bytes = file.metadata().with_context(|| format!("cannot read {name}; is it a file?"))?.len();
-        let job =
-            &Job { part: &self.file, handler: "kind = \"dfn\"", sink: "kind = \"blackhole\"", cores: self.cores, embedded: None, bytes };
-        let mut runs: Vec<_> =
-            agent::engines().into_iter().map(|(name, engine)| (format!("agent, {name}"), move || job.run(engine))).collect();
+        let handler = format!("kind = {:?}", self.handler);
+        let job = |cores| Job { part: &self.file, handler: &handler, sink: "kind = \"blackhole\"", cores, embedded: None, bytes };
+        let mut jobs = vec![job(1)];
+        if self.cores > 1 {
+            jobs.push(job(self.cores));
+        }
+        let mut runs = Vec::new();
+        for (name, engine) in agent::engines() {
+            for job in &jobs {
+                let name = format!("agent, {name}, {} core{}", job.cores, if job.cores == 1 { "" } else { "s" });
+                runs.push((name, move || job.run(engine)));
+            }
+        }
         let mut ways: Vec<size::Way<'_>> = vec![("pread + memchr (reference)", &mut lines)];
         ways.extend(runs.iter_mut().map(|(name, run)| (name.as_str(), run as &mut dyn FnMut() -> _)));
         let figures = size::alternate(self.rounds, &mut ways)?;

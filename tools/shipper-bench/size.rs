@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use shipper::{
+    io,
     register::section::{parse_bytes, parse_span},
     synth::Mix,
 };
@@ -40,18 +41,22 @@ pub struct Figure {
     pub seconds: f64,
     pub gb_per_second: f64,
     pub lines_per_second: f64,
+    /// CPU time of the whole process, an embedded broker's included.
+    pub cpu_seconds_per_gb: f64,
 }
 
 impl Figure {
-    pub fn new(name: impl Into<String>, lines: u64, bytes: u64, took: Duration) -> Self {
-        let seconds = took.as_secs_f64().max(1e-9);
+    pub fn new(name: impl Into<String>, round: Round) -> Self {
+        let Round { lines, bytes, took, cpu } = round;
+        let (seconds, gb) = (took.as_secs_f64().max(1e-9), bytes as f64 / 1e9);
         Self {
             name: name.into(),
             lines,
             bytes,
             seconds,
-            gb_per_second: bytes as f64 / 1e9 / seconds,
+            gb_per_second: gb / seconds,
             lines_per_second: lines as f64 / seconds,
+            cpu_seconds_per_gb: cpu.as_secs_f64() / gb.max(1e-9),
         }
     }
 }
@@ -62,15 +67,37 @@ pub struct Round {
     pub lines: u64,
     pub bytes: u64,
     pub took: Duration,
+    pub cpu: Duration,
 }
 
 impl Round {
     /// Times `work`, which returns lines and bytes.
-    #[allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
     pub fn of(work: impl FnOnce() -> anyhow::Result<(u64, u64)>) -> anyhow::Result<Self> {
-        let begun = Instant::now();
+        let begun = Begun::now();
         let (lines, bytes) = work()?;
-        Ok(Self { lines, bytes, took: begun.elapsed() })
+        Ok(begun.done(lines, bytes))
+    }
+}
+
+/// When a round began, on both clocks.
+pub struct Begun {
+    at: Instant,
+    cpu: Duration,
+}
+
+impl Begun {
+    #[allow(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+    pub fn now() -> Self {
+        let cpu = io::usage().cpu;
+        Self { at: Instant::now(), cpu }
+    }
+    /// Time since.
+    pub fn elapsed(&self) -> Duration {
+        self.at.elapsed()
+    }
+    /// The round, which ends now.
+    pub fn done(self, lines: u64, bytes: u64) -> Round {
+        Round { lines, bytes, took: self.at.elapsed(), cpu: io::usage().cpu.saturating_sub(self.cpu) }
     }
 }
 
@@ -84,8 +111,7 @@ pub fn alternate(rounds: u32, ways: &mut [Way<'_>]) -> anyhow::Result<Vec<Figure
     let mut best: Vec<Option<Figure>> = vec![None; ways.len()];
     for _ in 0..rounds.max(1) {
         for (best, (name, way)) in best.iter_mut().zip(ways.iter_mut()) {
-            let Round { lines, bytes, took } = way()?;
-            let figure = Figure::new(*name, lines, bytes, took);
+            let figure = Figure::new(*name, way()?);
             if best.as_ref().is_none_or(|best| figure.seconds < best.seconds) {
                 *best = Some(figure);
             }
@@ -103,8 +129,8 @@ pub fn print(figures: &[Figure], json: bool) -> anyhow::Result<()> {
     for figure in figures {
         let ratio = figures.first().map_or(1.0, |reference| figure.gb_per_second / reference.gb_per_second);
         println!(
-            "{:<28} {:>8.3} GB/s  {:>12.0} lines/s  {:>8.3} s  {ratio:>5.2} of the reference",
-            figure.name, figure.gb_per_second, figure.lines_per_second, figure.seconds
+            "{:<28} {:>8.3} GB/s  {:>12.0} lines/s  {:>8.3} s  {:>6.2} CPU-s/GB  {ratio:>5.2} of the reference",
+            figure.name, figure.gb_per_second, figure.lines_per_second, figure.seconds, figure.cpu_seconds_per_gb
         );
     }
     Ok(())

@@ -19,7 +19,6 @@ use crate::{
         Executor, File, Io, LocalFuture, Slab, SlabPool, Stat, Watch,
         watch::{either, wait_at_most},
     },
-    limits,
     ring::Signal,
 };
 
@@ -158,7 +157,7 @@ impl Watch for Watched {
         })
     }
 
-    fn soon(&self) -> LocalFuture<'_, ()> {
-        Box::pin(self.machine.wait(Duration::from_millis(limits::WATCH_FOLD_MS)))
+    fn rest(&self, span: Duration) -> LocalFuture<'_, ()> {
+        Box::pin(self.machine.wait(span))
     }
 }

@@ -192,14 +192,14 @@ impl Follow {
                 }
             };
             match look {
-                Look::Wait | Look::Away if steady.looked(open.offset > before, self.io.clock().mono()) => {
-                    tokio::select! {
+                Look::Wait | Look::Away => match steady.looked(open.offset.saturating_sub(before), self.io.clock().mono()) {
+                    Some(rest) => tokio::select! {
                         biased;
                         () = self.admit.closed() => {}
-                        () = watch.soon() => {}
-                    }
-                }
-                Look::Wait | Look::Away => self.wait(&*watch).await,
+                        () = watch.rest(rest) => {}
+                    },
+                    None => self.wait(&*watch).await,
+                },
                 Look::Restarted => self.restart(open).await,
                 Look::Rotated => {
                     match self.rotate(open).await {

@@ -3,6 +3,8 @@
 //! A hint costs the watch thread a wake-up and a system call. Where a file grows at nearly every
 //! look they buy nothing: its reader then comes by itself, as often as hints would have called it.
 
+use std::time::Duration;
+
 use crate::{clock::Nanos, limits};
 
 /// Whether a file grows so steadily that the next look need not be called for.
@@ -14,16 +16,18 @@ pub(super) struct Steady {
 }
 
 impl Steady {
-    /// Notes a look; true if the next one should come by itself.
-    pub(super) fn looked(&mut self, grew: bool, now: Nanos) -> bool {
-        if grew {
+    /// Notes a look that found so many bytes; says how long after it the next one should come by
+    /// itself, if it should.
+    pub(super) fn looked(&mut self, found: u64, now: Nanos) -> Option<Duration> {
+        if found > 0 {
             let soon = now.saturating_sub(self.grew) <= limits::STEADY_MS * 1_000_000;
             self.streak = if soon { (self.streak + 1).min(4) } else { 1 };
             self.grew = now;
         } else {
             self.streak /= 2;
         }
-        self.streak >= 2
+        let rest = if found < limits::LOOK_WORTH_BYTES { limits::LOOK_REST_MS } else { limits::LOOK_REST_BUSY_MS };
+        (self.streak >= 2).then_some(Duration::from_millis(rest))
     }
 }
 
@@ -31,23 +35,24 @@ impl Steady {
 mod tests {
     use super::*;
 
-    /// Looks at a file that is written at `writes` (ms), as the reader times them: soon, or when
-    /// called. Returns (looks, hints).
-    fn follow(writes: impl Iterator<Item = u64>) -> (u64, u64) {
-        let (mut steady, mut by_itself, mut now, mut seen, mut looks, mut hints) = (Steady::default(), false, 0, None, 0, 0);
+    /// Looks at a file to which `bytes` are written at `writes` (ms), as the reader times them: by
+    /// itself, or when called. Returns (looks, hints).
+    fn follow(bytes: u64, writes: impl Iterator<Item = u64>) -> (u64, u64) {
+        let (mut steady, mut rest, mut now, mut seen, mut looks, mut hints) = (Steady::default(), None, 0, None, 0, 0);
         let writes: Vec<u64> = writes.collect();
         let last = writes[writes.len() - 1];
         loop {
-            now = if by_itself {
-                now + limits::WATCH_FOLD_MS
+            now = if let Some(rest) = rest {
+                now + u64::try_from(Duration::as_millis(&rest)).unwrap()
             } else {
                 hints += 1;
                 let Some(next) = writes.iter().copied().find(|at| seen.is_none_or(|seen| *at > seen)) else { return (looks, hints) };
                 next.max(now + 1)
             };
             let newest = writes.iter().copied().rfind(|at| *at <= now);
+            let found = writes.iter().filter(|at| **at <= now && seen.is_none_or(|seen| **at > seen)).count() as u64 * bytes;
             looks += 1;
-            by_itself = steady.looked(newest > seen, now * 1_000_000);
+            rest = steady.looked(found, now * 1_000_000);
             seen = newest;
             if now > last + 1000 {
                 return (looks, hints);
@@ -56,24 +61,26 @@ mod tests {
     }
 
     #[test]
-    fn a_file_written_all_the_time_needs_hardly_a_hint() {
-        let (looks, hints) = follow((0..10_000).step_by(5));
-        assert!((1240..1270).contains(&looks), "{looks}");
-        assert!(hints <= 4, "{hints}");
+    fn a_file_written_all_the_time_needs_hardly_a_hint_and_is_looked_at_more_often_where_much_comes() {
+        for (bytes, every, expected) in [(4096, 5, 1240..1270), (limits::LOOK_WORTH_BYTES, 1, 2490..2530)] {
+            let (looks, hints) = follow(bytes, (0..10_000).step_by(every));
+            assert!(expected.contains(&looks), "{looks}");
+            assert!(hints <= 4, "{hints}");
+        }
     }
 
     #[test]
     fn a_file_written_now_and_then_is_looked_at_when_it_is_written() {
-        let (looks, hints) = follow((0..10_000).step_by(100));
+        let (looks, hints) = follow(4096, (0..10_000).step_by(100));
         assert_eq!((looks, hints), (100, 101), "the last hint never comes");
     }
 
     #[test]
     fn silence_ends_the_looking() {
         let mut steady = Steady::default();
-        let looks: Vec<bool> = (1..=6).map(|n| steady.looked(true, n)).collect();
+        let looks: Vec<bool> = (1..=6).map(|n| steady.looked(1, n).is_some()).collect();
         assert_eq!(looks, [false, true, true, true, true, true]);
-        assert!(steady.looked(false, 7));
-        assert!(!steady.looked(false, 8));
+        assert!(steady.looked(0, 7).is_some());
+        assert!(steady.looked(0, 8).is_none());
     }
 }
