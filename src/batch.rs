@@ -11,6 +11,7 @@ use std::{ops::Range, sync::Arc};
 
 use crate::{
     io::Slab,
+    metrics::{Counted, Figure},
     position::{Origin, Position},
     ring::Ring,
 };
@@ -47,6 +48,32 @@ struct Parts {
     cuts: Vec<(u8, &'static str)>,
     /// What a branch found in records, by type.
     finds: Vec<(u8, &'static str, u32)>,
+    /// What a branch's handler counts of its own.
+    figures: Vec<Counting>,
+}
+
+/// What one branch counted, and how many times.
+#[derive(Clone, Copy, Debug)]
+pub struct Counting {
+    pub branch: u8,
+    pub figure: &'static Figure,
+    pub counted: Counted,
+    pub times: u32,
+}
+
+impl Counting {
+    /// True if one count can stand for both. Words are compared by their place: two that are equal and lie apart
+    /// are counted in two rows, with the same sum.
+    fn is_same(&self, branch: u8, figure: &'static Figure, counted: Counted) -> bool {
+        let same = |a: &'static str, b: &'static str| std::ptr::eq(a.as_ptr(), b.as_ptr()) && a.len() == b.len();
+        self.branch == branch
+            && std::ptr::eq(self.figure, figure)
+            && match (self.counted, counted) {
+                (Counted::One([a, b]), Counted::One([c, d])) => same(a, c) && same(b, d),
+                (Counted::Value(a), Counted::Value(b)) => a == b,
+                _ => false,
+            }
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -288,6 +315,7 @@ impl Drop for Batch {
             parts.records.clear();
             parts.cuts.clear();
             parts.finds.clear();
+            parts.figures.clear();
             let _ = pool.push(parts);
         }
     }
@@ -370,6 +398,10 @@ impl Draft {
     pub fn finds(&self) -> &[(u8, &'static str, u32)] {
         &self.batch.parts.finds
     }
+    /// What handlers counted of their own ([`Outbox::count`]).
+    pub fn figures(&self) -> &[Counting] {
+        &self.batch.parts.figures
+    }
     /// Forgets what was written after the first `messages` (a handler that emitted and then refused).
     pub fn cut_back(&mut self, messages: usize) {
         self.batch.parts.messages.truncate(messages);
@@ -409,6 +441,15 @@ impl<'d> Outbox<'d> {
     /// Notes that a limit of the handler kept it from telling all of the record; counted by its name.
     pub fn cut(&mut self, limit: &'static str) {
         self.parts.cuts.push((self.branch, limit));
+    }
+
+    /// Counts the record in a figure of the handler's own.
+    pub fn count(&mut self, figure: &'static Figure, counted: Counted) {
+        let branch = self.branch;
+        match self.parts.figures.iter_mut().find(|counting| counting.is_same(branch, figure, counted)) {
+            Some(counting) => counting.times = counting.times.saturating_add(1),
+            None => self.parts.figures.push(Counting { branch, figure, counted, times: 1 }),
+        }
     }
 
     /// Notes that the record holds `count` things of this type; counted by it.

@@ -34,6 +34,18 @@ pub const DEDUP_ENTRIES_MAX: usize = 4 << 20;
 pub const SUPPRESS_ENTRIES_MAX: usize = 1 << 20;
 /// Bytes of the payloads that one `suppress` stage keeps for its summaries.
 pub const SUPPRESS_BYTES: usize = 16 << 20;
+/// Groups of a `storm` stage at most.
+pub const STORM_GROUPS_MAX: usize = 1 << 20;
+/// Bytes that the groups of one `storm` stage keep for their summaries.
+pub const STORM_BYTES: usize = 64 << 20;
+/// Distinct paths that are counted in one window of a group: beyond, a scan is a scan.
+pub const STORM_PATHS_MAX: usize = 1000;
+/// Transactions that a summary names.
+pub const STORM_SAMPLES: usize = 5;
+/// Keys of each rate of a `rates` stage at most.
+pub const RATES_KEYS_MAX: usize = 1 << 20;
+/// Different rules that are told apart of one client in one window.
+pub const RATES_DISTINCT_MAX: usize = 256;
 /// Messages in one batch: a message's number in a delivery tag has 24 bits.
 pub const BATCH_MESSAGES_MAX: usize = 1 << 24;
 /// Bytes. librdkafka's `queue.buffering.max.kbytes`; its own default of 1 GiB breaks our bar.
@@ -86,6 +98,14 @@ pub const TURN_BYTES: u64 = 4 << 20;
 pub const VANISHED_FILE_GRACE_MS: u64 = 5000;
 /// Milliseconds between two looks at the files of the tables.
 pub const TABLES_LOOK_EVERY_MS: u64 = 1000;
+/// Bytes of one file of bad addresses: some ten million lines.
+pub const REPUTATION_FILE_BYTES: u64 = 256 << 20;
+/// Bytes of one GeoIP database, which is held in memory; the largest that MaxMind sells has less.
+pub const GEOIP_FILE_BYTES: u64 = 1 << 30;
+/// Bytes of a file of suppressions, which people write by hand.
+pub const SUPPRESSIONS_FILE_BYTES: u64 = 1 << 20;
+/// Suppressions of one table: each is held against every alert, and has a figure.
+pub const SUPPRESSIONS_MAX: usize = 1000;
 /// Milliseconds between two tries of a sink that holds.
 pub const HOLD_RETRY_MS: u64 = 30_000;
 /// Bytes of parcels that sink `file` writes and syncs together.
@@ -121,6 +141,14 @@ pub const OPTIONAL_INBOX_MESSAGES: usize = 10_000;
 pub const OPTIONAL_INBOX_BYTES: usize = 16 << 20;
 /// Bytes that are read of a webhook's answer: its status says all, its words are for the log.
 pub const WEBHOOK_ANSWER_BYTES: usize = 16 << 10;
+/// Bytes of one request to InfluxDB at most, not compressed: below the 25 MB that 1.x takes by default.
+pub const INFLUX_BATCH_BYTES_MAX: u64 = 16 << 20;
+/// Bytes that are read of InfluxDB's answer: of a refused line it repeats all before it says why.
+pub const INFLUX_ANSWER_BYTES: usize = 64 << 10;
+/// Messages of one pipeline to Redis.
+pub const REDIS_BATCH_MESSAGES: usize = 500;
+/// Bytes of their payloads.
+pub const REDIS_BATCH_BYTES: usize = 1 << 20;
 /// Milliseconds that `Retry-After` can make us wait.
 pub const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
 /// Milliseconds. The longest wait between two tries to connect to Wazuh's queue.
@@ -203,3 +231,11 @@ pub const IOCS_PER_ALERT_MAX: usize = 10_000;
 pub const IOC_TEXT_BYTES: usize = FRAME_BYTES_MAX;
 /// Bytes of the way to an indicator's member, as it is written beside each of them.
 pub const IOC_FIELD_BYTES: usize = 256;
+/// Messages of one event of a WAF; a rule that matches every argument has some hundred.
+pub const WAF_MESSAGES_MAX: usize = 2_000;
+/// Brackets inside each other in an event of a WAF: the deepest that an engine writes is six.
+pub const WAF_DEPTH_MAX: usize = 32;
+/// Bytes of a tag of a point, and of other short texts: InfluxDB refuses points whose tags come to 64 KiB.
+pub const WAF_TAG_BYTES_MAX: usize = 1024;
+/// Bytes of a URI in a point or an alert.
+pub const WAF_URI_BYTES_MAX: usize = 2048;

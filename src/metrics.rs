@@ -8,12 +8,14 @@
 //! Refuses to know what is counted.
 
 pub mod counts;
+mod figures;
 mod graph;
 mod news;
 mod own;
 pub mod progress;
 
 pub use counts::{BranchCounts, Level, Metrics, Reasons, SourceCounts};
+pub use figures::{Counted, Figure, Figures};
 pub use graph::{LookupCounts, StageCounts};
 pub use news::{Change, Listener, Loss, News};
 pub use progress::{Behind, Progress};

@@ -41,6 +41,60 @@ impl Parcel {
     }
 }
 
+/// One message that a taker holds and will settle.
+#[derive(Debug)]
+pub struct Owed {
+    batch: Arc<Batch>,
+    number: u32,
+    acks: Acks,
+}
+
+impl Owed {
+    /// The messages of a parcel, in order.
+    pub fn all(parcel: &Parcel) -> impl Iterator<Item = Self> + use<'_> {
+        let of = |number| Self { batch: parcel.batch.clone(), number, acks: parcel.acks.clone() };
+        parcel.numbers().into_iter().map(of)
+    }
+    pub fn payload(&self) -> &[u8] {
+        self.batch.message(self.number).payload
+    }
+    /// Where its record lies, as the header `shipper-origin` says it; empty if it has none.
+    pub fn origin(&self) -> &[u8] {
+        self.batch.message(self.number).origin()
+    }
+    /// These were delivered: one answer for neighbours of one batch.
+    pub fn delivered(all: impl IntoIterator<Item = Self>) {
+        let mut together: Option<(Self, Vec<u32>)> = None;
+        for one in all {
+            match &mut together {
+                Some((first, numbers)) if Arc::ptr_eq(&first.batch, &one.batch) && first.acks.is_same(&one.acks) => {
+                    numbers.push(one.number)
+                }
+                _ => {
+                    if let Some((first, numbers)) = together.take() {
+                        first.acks.delivered(&first.batch, numbers);
+                    }
+                    let numbers = vec![one.number];
+                    together = Some((one, numbers));
+                }
+            }
+        }
+        if let Some((first, numbers)) = together {
+            first.acks.delivered(&first.batch, numbers);
+        }
+    }
+    /// It was refused for good.
+    pub fn refused(self, why: String) {
+        self.acks.refused(self.batch.stream, self.batch.seq, self.number, why);
+    }
+}
+
+impl AsRef<[u8]> for Owed {
+    fn as_ref(&self) -> &[u8] {
+        self.payload()
+    }
+}
+
 /// A sink's answer for messages of one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settle {
@@ -104,6 +158,10 @@ impl Acks {
     /// Answers of sink number `sink` go to `home`.
     pub fn new(home: Arc<dyn Home>, sink: u8) -> Self {
         Self { home, sink }
+    }
+    /// True if the answers of both go to the same home, as the same taker's.
+    fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.home, &other.home) && self.sink == other.sink
     }
     /// Every message of `batch` in `numbers` was delivered.
     pub fn delivered(&self, batch: &Batch, numbers: Vec<u32>) {

@@ -25,7 +25,7 @@ mod write;
 use std::fmt;
 
 pub use node::{Elements, Kind, Members, Node};
-pub use salvage::{Piece, looks_broken, salvage};
+pub use salvage::{Form, Piece, looks_broken, salvage, salvage_as};
 pub use time::timestamp_ms;
 pub use write::{json_body, json_body_plain, json_str, json_str_plain};
 

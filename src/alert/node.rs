@@ -225,6 +225,25 @@ impl<'t> Node<'t> {
         self.len() == 0
     }
 
+    /// True if no bracket of the value, its own counted, is inside of `max` others.
+    pub fn is_within(self, max: usize) -> bool {
+        // Where the containers end that hold the node at hand, the innermost last.
+        let mut ends: Vec<u32> = Vec::new();
+        let end = self.doc.after(self.at);
+        for at in self.at..end {
+            while ends.last().is_some_and(|end| *end <= at) {
+                ends.pop();
+            }
+            if matches!(self.doc.node(at), TapeNode::Object { .. } | TapeNode::Array { .. }) {
+                if ends.len() >= max {
+                    return false;
+                }
+                ends.push(self.doc.after(at));
+            }
+        }
+        true
+    }
+
     /// The elements of an array, in order; none for anything else.
     pub fn elements(self) -> Elements<'t> {
         let left = if self.kind() == Kind::Array { self.len() } else { 0 };

@@ -21,6 +21,42 @@ const BEGIN: &[u8] = b"{\"timestamp\"";
 
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(BEGIN));
 
+/// How the engines of web application firewalls begin an event.
+const EVENT_BEGIN: &[u8] = b"{\"transaction\"";
+
+static EVENT_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(EVENT_BEGIN));
+
+/// What is looked for in a broken line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Alerts of the manager: they have an object `rule`, or both `timestamp` and `id`.
+    Alert,
+    /// Events of a web application firewall: they have an object `transaction`.
+    Event,
+}
+
+impl Form {
+    fn begin(self) -> &'static [u8] {
+        match self {
+            Form::Alert => BEGIN,
+            Form::Event => EVENT_BEGIN,
+        }
+    }
+    fn finder(self) -> &'static Finder<'static> {
+        match self {
+            Form::Alert => &FINDER,
+            Form::Event => &EVENT_FINDER,
+        }
+    }
+    /// The member that only such an object has, with its quotes.
+    fn mark(self) -> &'static [u8] {
+        match self {
+            Form::Alert => b"\"rule\"",
+            Form::Event => b"\"transaction\"",
+        }
+    }
+}
+
 /// A part of a frame that looks broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Piece {
@@ -58,16 +94,21 @@ pub fn looks_broken(frame: &[u8]) -> bool {
 /// has a top-level object `rule`, or both `timestamp` and `id`; an object found inside of a cut
 /// one must have the `rule`, as `data` of an alert may well have the others.
 pub fn salvage(frame: &[u8]) -> Vec<Piece> {
-    salvage_counted(frame).0
+    salvage_counted(frame, Form::Alert).0
+}
+
+/// As [`salvage`], for whatever is looked for.
+pub fn salvage_as(form: Form, frame: &[u8]) -> Vec<Piece> {
+    salvage_counted(frame, form).0
 }
 
 /// As [`salvage`], with the number of bytes that were scanned, each scan counted.
-pub(super) fn salvage_counted(frame: &[u8]) -> (Vec<Piece>, usize) {
+pub(super) fn salvage_counted(frame: &[u8], form: Form) -> (Vec<Piece>, usize) {
     let mut tiles = Tiles { frame, pieces: Vec::new(), done: 0 };
     let mut work = 0;
     let mut open = Vec::new();
-    let mut trail = Trail { frame, open: Vec::new(), closed: Vec::new() };
-    let next = |from: usize| FINDER.find(frame.get(from..).unwrap_or_default()).map(|n| from + n);
+    let mut trail = Trail { form, frame, open: Vec::new(), closed: Vec::new() };
+    let next = |from: usize| form.finder().find(frame.get(from..).unwrap_or_default()).map(|n| from + n);
     let first = frame.iter().position(|&b| b != 0 && !is_blank(b));
     let mut at = match first {
         Some(first) if frame.get(first) == Some(&b'{') => Some(first),
@@ -79,14 +120,14 @@ pub(super) fn salvage_counted(frame: &[u8]) -> (Vec<Piece>, usize) {
         let resume = match scan(frame, begin, &mut open, |met| trail.note(met)) {
             Ok(end) => {
                 work += end - begin;
-                if trail.closed.iter().any(|whole| whole.range == (begin..end) && whole.is_alert()) {
+                if trail.closed.iter().any(|whole| whole.range == (begin..end) && whole.is_one(form)) {
                     tiles.alert(begin..end);
                 }
                 end
             }
             Err(error) => {
                 work += error.at - begin;
-                for whole in trail.closed.iter().filter(|whole| whole.has_rule) {
+                for whole in trail.closed.iter().filter(|whole| whole.has_mark) {
                     tiles.alert(whole.range.clone());
                 }
                 // An alert glued to a cut string begins with the brace in that string; its first
@@ -106,21 +147,23 @@ struct Object {
     range: Range<usize>,
     /// It may be an alert: it is where the scan began, or begins as alerts do.
     is_candidate: bool,
-    has_rule: bool,
+    /// It has the member that says so.
+    has_mark: bool,
     has_timestamp: bool,
     has_id: bool,
-    /// The last key was `rule`.
-    at_rule: bool,
+    /// That member's value comes next.
+    at_mark: bool,
 }
 
 impl Object {
-    fn is_alert(&self) -> bool {
-        self.has_rule || (self.has_timestamp && self.has_id)
+    fn is_one(&self, form: Form) -> bool {
+        self.has_mark || (form == Form::Alert && self.has_timestamp && self.has_id)
     }
 }
 
 /// What is open in a scan, and the outermost candidates that have closed.
 struct Trail<'f> {
+    form: Form,
     frame: &'f [u8],
     open: Vec<Object>,
     closed: Vec<Object>,
@@ -131,18 +174,18 @@ impl Trail<'_> {
         match met {
             Met::Open { at, object } => {
                 if let Some(parent) = self.open.last_mut() {
-                    parent.has_rule |= object && parent.at_rule;
-                    parent.at_rule = false;
+                    parent.has_mark |= object && parent.at_mark;
+                    parent.at_mark = false;
                 }
                 let rest = self.frame.get(at..).unwrap_or_default();
-                let is_candidate = object && (self.open.is_empty() || rest.starts_with(BEGIN));
+                let is_candidate = object && (self.open.is_empty() || rest.starts_with(self.form.begin()));
                 let range = at..at;
-                self.open.push(Object { range, is_candidate, has_rule: false, has_timestamp: false, has_id: false, at_rule: false });
+                self.open.push(Object { range, is_candidate, has_mark: false, has_timestamp: false, has_id: false, at_mark: false });
             }
             Met::Key { at, end } => {
                 if let Some(object) = self.open.last_mut() {
                     let key = self.frame.get(at..end).unwrap_or_default();
-                    object.at_rule = key == b"\"rule\"";
+                    object.at_mark = key == self.form.mark();
                     object.has_timestamp |= key == b"\"timestamp\"";
                     object.has_id |= key == b"\"id\"";
                 }
@@ -158,7 +201,7 @@ impl Trail<'_> {
             }
             Met::Text { .. } | Met::Number { .. } | Met::Word => {
                 if let Some(object) = self.open.last_mut() {
-                    object.at_rule = false;
+                    object.at_mark = false;
                 }
             }
         }

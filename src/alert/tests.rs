@@ -130,6 +130,8 @@ proptest! {
             Just(b"\0\0\0".to_vec()),
             Just(b"}".to_vec()),
             Just(b",\"data\":".to_vec()),
+            Just(b"{\"transaction\":{\"id\":\"x\"}}".to_vec()),
+            Just(b"{\"transaction\":{\"id\":\"x".to_vec()),
             prop::collection::vec(any::<u8>(), 0..12),
         ], 0..12)
     ) {
@@ -142,7 +144,13 @@ proptest! {
 
 #[track_caller]
 fn check_salvage(frame: &[u8]) -> Vec<Piece> {
-    let (pieces, work) = salvage_counted(frame);
+    check_salvage_as(Form::Event, frame);
+    check_salvage_as(Form::Alert, frame)
+}
+
+#[track_caller]
+fn check_salvage_as(form: Form, frame: &[u8]) -> Vec<Piece> {
+    let (pieces, work) = salvage_counted(frame, form);
     let mut at = 0;
     let mut parser = Parser::new();
     for piece in &pieces {
@@ -403,4 +411,20 @@ fn time_stamps_are_read() {
     for (text, ms) in cases {
         assert_eq!(timestamp_ms(text), ms, "{text}");
     }
+}
+
+#[test]
+fn events_of_a_firewall_are_found_in_what_is_glued_or_cut() {
+    let event = r#"{"transaction":{"id":"x","request":{"uri":"{\"transaction\":{}}"}},"messages":[]}"#;
+    let whole = |frame: &str| -> Vec<String> {
+        let pieces = check_salvage_as(Form::Event, frame.as_bytes()).into_iter();
+        pieces.filter(|piece| matches!(piece, Piece::Alert(_))).map(|piece| frame[piece.range()].to_owned()).collect()
+    };
+    assert_eq!(whole(&format!("{event}{event}")), [event, event]);
+    for cut in 1..event.len() {
+        if event.is_char_boundary(cut) {
+            assert_eq!(whole(&format!("{}{event}", &event[..cut])), [event], "cut at {cut}");
+        }
+    }
+    assert_eq!(whole(WHOLE), [""; 0], "an alert of the manager is none");
 }

@@ -67,7 +67,7 @@ pub fn manual() -> String {
 
     page += "\n## Stages\n\n\
         Every stage also has `inputs`: the names of outputs, at least one. It remembers for each source apart, and over\n\
-        restarts.\n";
+        restarts where nothing else is said.\n";
     for kind in stages::ALL {
         component(&mut page, "stages", kind.name(), kind.about(), kind.fields(), &named(kind.outputs(), "stage"));
     }

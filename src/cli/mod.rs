@@ -21,6 +21,7 @@ pub mod signals;
 pub mod state;
 pub mod systemd;
 pub mod try_records;
+pub mod waf;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -81,6 +82,7 @@ enum Command {
     State(state::State),
     DeadLetter(dead_letter::DeadLetter),
     Intel(intel::Intel),
+    Waf(waf::Waf),
 }
 
 /// Parses the command line, runs the command, prints what failed, chooses the exit code.
@@ -114,6 +116,7 @@ pub fn main() -> ExitCode {
         Some(Command::State(args)) => state::run(&args),
         Some(Command::DeadLetter(args)) => dead_letter::run(&args),
         Some(Command::Intel(args)) => intel::run(&args),
+        Some(Command::Waf(args)) => waf::run(&args),
     };
     match outcome {
         Ok(code) => code,

@@ -9,7 +9,7 @@
 use std::fmt;
 
 use crate::{
-    alert::Alert,
+    alert::{Alert, Piece},
     batch::Outbox,
     clock::Nanos,
     position::Origin,
@@ -21,6 +21,7 @@ crate::register! { Kind:
     forward::Forward,
     dfn::Dfn,
     ioc::Ioc,
+    waf::Waf,
 }
 
 /// What exists: a kind of handler.
@@ -47,6 +48,13 @@ pub trait Spec: Send + Sync + fmt::Debug {
     ///
     /// - `tables`: has every table that the settings name.
     fn build(&self, tables: &Shelf) -> Box<dyn Handler>;
+    /// Members that every JSON payload of an output has at its top; `None` where that is not known.
+    ///
+    /// - `output`: index in [`Kind::outputs`].
+    fn members(&self, output: usize) -> Option<&'static [&'static str]> {
+        let _ = output;
+        None
+    }
     /// What an output wants of the settings and does not have: a setting, and what is wrong with it.
     ///
     /// - `output`: index in [`Kind::outputs`].
@@ -114,6 +122,12 @@ pub trait Handler {
     fn needles(&self) -> Needles;
     /// Handles one record. The alert parses on first use.
     fn handle(&mut self, record: &Record<'_>, alert: &mut Alert<'_>, out: &mut Outbox<'_>) -> Fate;
+    /// What is whole of a frame that is no JSON, for a handler whose records are not the manager's alerts, or that can mend
+    /// the frame: pieces in order that cover all of it. `None`: as [`salvage`](crate::alert::salvage) takes it apart.
+    fn salvage(&mut self, frame: &[u8]) -> Option<Vec<Piece>> {
+        let _ = frame;
+        None
+    }
     /// What it saw and why it decided so, as JSON members for `try --explain`; for people, not fast.
     fn explain(&mut self, record: &Record<'_>, alert: &mut Alert<'_>) -> Vec<(&'static str, String)> {
         let _ = (record, alert);

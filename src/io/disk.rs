@@ -51,6 +51,9 @@ impl Disk for RealDisk {
         open(path, OFlags::RDONLY)?.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        fs::canonicalize(path)
+    }
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.put(path, OFlags::TRUNC, bytes)
     }

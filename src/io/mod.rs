@@ -135,6 +135,13 @@ pub trait Disk: Send {
     /// # Errors
     /// As open(2) and read(2).
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// The path that a name leads to, through links: [`read`](Self::read) follows none in the last place.
+    ///
+    /// # Errors
+    /// As realpath(3).
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
     /// Writes a whole new file (mode 0600), replacing one of that name; not yet durable.
     ///
     /// # Errors

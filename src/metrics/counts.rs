@@ -28,7 +28,7 @@ use prometheus_client::{
     registry::{Metric, Registry},
 };
 
-use super::{Behind, Board, Count, Counts, Labels, Progress, State, graph::Families, labels};
+use super::{Behind, Board, Count, Counts, Figures, Labels, Progress, State, figures::Known, graph::Families, labels};
 use crate::clock::Nanos;
 
 /// A value that goes up and down.
@@ -47,6 +47,7 @@ pub struct Metrics {
     dead_letter: Counts,
     cut: Counts,
     found: Counts,
+    figures: Known,
     in_flight: Family<Labels, Level>,
     emitted: Counts,
     delivered: Counts,
@@ -85,6 +86,7 @@ impl Metrics {
             dead_letter: Counts::default(),
             cut: Counts::default(),
             found: Counts::default(),
+            figures: Known::default(),
             in_flight: Family::default(),
             emitted: Counts::default(),
             delivered: Counts::default(),
@@ -238,6 +240,7 @@ impl Metrics {
             dead_letter: Reasons::new(&self.dead_letter, &at),
             cut: Reasons::new(&self.cut, &at),
             found: Reasons::by("type", &self.found, &at),
+            figures: Figures::new(&self.registry, &self.figures, &at),
             in_flight: self.in_flight.get_or_create_owned(&at),
             emitted: self.emitted.get_or_create_owned(&at),
             delivered: self.delivered.get_or_create_owned(&at),
@@ -306,6 +309,8 @@ pub struct BranchCounts {
     pub cut: Reasons,
     /// Indicators found in records, by type.
     pub found: Reasons,
+    /// What the branch's handler counts of its own.
+    pub figures: Figures,
     /// Read and not yet acked.
     pub in_flight: Level,
     /// Messages for required sinks: two sinks of one message are two.

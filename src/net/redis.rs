@@ -10,6 +10,8 @@
 
 #![allow(clippy::disallowed_methods, reason = "the CA is a file of the operator, read when a connection is made")]
 
+pub mod commands;
+
 use std::{cell::RefCell, fmt, path::PathBuf, time::Duration};
 
 use redis::{
@@ -230,36 +232,9 @@ impl Redis {
     }
 
     async fn connect(&self) -> Result<MultiplexedConnection, String> {
-        let Settings { place, user, password_file, db, connect_timeout, timeout } = &self.settings;
-        let mut certificates = TlsCertificates { client_tls: None, root_cert: None };
-        let address = match place {
-            Place::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
-            Place::Unix(path) => ConnectionAddr::Unix(path.clone()),
-            Place::Tls { host, port, ca } => {
-                if let Some(ca) = ca {
-                    let pem = std::fs::read(ca).map_err(|e| format!("redis.ca {}: {e}", ca.display()))?;
-                    certificates.root_cert = Some(pem);
-                }
-                ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
-            }
-        };
-        let told = |error: &RedisError| explain(place, error);
-        let mut info = address.into_connection_info().map_err(|e| told(&e))?;
-        let mut login = redis::RedisConnectionInfo::default().set_db(i64::from(*db));
-        if let Some(user) = user {
-            login = login.set_username(user);
-        }
-        if let Some(path) = password_file {
-            login = login.set_password(Secret::from_file(path)?.reveal());
-        }
-        info = info.set_redis_settings(login);
-        super::http::use_ring();
-        let client = match place {
-            Place::Tls { .. } => Client::build_with_tls(info, certificates),
-            _ => Client::open(info),
-        };
+        let Settings { place, connect_timeout, timeout, .. } = &self.settings;
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(*connect_timeout)).set_response_timeout(Some(*timeout));
-        client.map_err(|e| told(&e))?.get_multiplexed_async_connection_with_config(&config).await.map_err(|e| told(&e))
+        client(&self.settings)?.get_multiplexed_async_connection_with_config(&config).await.map_err(|e| explain(place, &e))
     }
 
     fn failed(&self, side: usize, now: Nanos, error: &RedisError) -> Away {
@@ -300,6 +275,40 @@ impl Redis {
             _ => {}
         }
     }
+}
+
+/// A client for these settings; it opens nothing yet. The CA and the password are read anew each time.
+fn client(settings: &Settings) -> Result<Client, String> {
+    let Settings { place, user, password_file, db, .. } = settings;
+    let mut certificates = TlsCertificates { client_tls: None, root_cert: None };
+    let address = match place {
+        Place::Tcp { host, port } => ConnectionAddr::Tcp(host.clone(), *port),
+        Place::Unix(path) => ConnectionAddr::Unix(path.clone()),
+        Place::Tls { host, port, ca } => {
+            if let Some(ca) = ca {
+                let pem = std::fs::read(ca)
+                    .map_err(|e| format!("cannot read the CA in {}: {e}; name a PEM file that the agent's user may read", ca.display()))?;
+                certificates.root_cert = Some(pem);
+            }
+            ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
+        }
+    };
+    let told = |error: &RedisError| explain(place, error);
+    let mut info = address.into_connection_info().map_err(|e| told(&e))?;
+    let mut login = redis::RedisConnectionInfo::default().set_db(i64::from(*db));
+    if let Some(user) = user {
+        login = login.set_username(user);
+    }
+    if let Some(path) = password_file {
+        login = login.set_password(Secret::from_file(path)?.reveal());
+    }
+    info = info.set_redis_settings(login);
+    super::http::use_ring();
+    let client = match place {
+        Place::Tls { .. } => Client::build_with_tls(info, certificates),
+        _ => Client::open(info),
+    };
+    client.map_err(|e| told(&e))
 }
 
 struct Connecting<'l>(&'l RefCell<Link>);

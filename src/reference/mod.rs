@@ -18,7 +18,9 @@ use std::{
 
 pub use crate::register::{Finding, Level};
 use crate::{
+    clock::Nanos,
     io::Disk,
+    metrics::Standing,
     register::{Field, Section},
     tables::Shelf,
 };
@@ -26,6 +28,9 @@ use crate::{
 crate::register! { Kind:
     indicators::IndicatorTables,
     warninglists::Lists,
+    reputation::ReputationTables,
+    geoip::GeoIpTables,
+    suppressions::SuppressionTables,
 }
 
 /// What exists: a kind of table.
@@ -49,7 +54,7 @@ pub trait Spec: Send + Sync + fmt::Debug {
     /// Returns what the table holds, in a few words for a log.
     ///
     /// # Errors
-    /// What is wrong and the remedy; then nothing has changed.
+    /// What is wrong and the remedy; but for [`Trouble::Partly`] nothing has changed then.
     fn load(&self, name: &str, shelf: &Shelf, disk: &dyn Disk, state_dir: &Path) -> Result<String, Trouble>;
     /// The files that are other files, or have another size or time, when there is something new to
     /// load. They need not exist.
@@ -57,6 +62,12 @@ pub trait Spec: Send + Sync + fmt::Debug {
     /// How often these are looked at.
     fn look_every(&self) -> Duration {
         Duration::from_secs(1)
+    }
+    /// Tells what has become of the table in use: figures, ends. Called at every look.
+    ///
+    /// - `now`: wall time.
+    fn tend(&self, name: &str, shelf: &Shelf, standing: &Standing, now: Nanos) {
+        let _ = (name, shelf, standing, now);
     }
     /// What `shipper check` tells of one.
     fn check(&self, disk: &dyn Disk, state_dir: &Path) -> Vec<Finding>;
@@ -71,6 +82,9 @@ pub enum Trouble {
     /// There is one that cannot be used.
     #[error("{0}")]
     Broken(String),
+    /// A newer one is in its place, and something of it is not as it should be.
+    #[error("{0}")]
+    Partly(String),
 }
 
 impl Trouble {
@@ -86,12 +100,29 @@ fn chain(error: &dyn std::error::Error) -> String {
     causes.fold(error.to_string(), |all, cause| format!("{all}: {cause}"))
 }
 
+/// Reads a file that an operator named, through links, and not beyond a size.
+///
+/// - `what`: the file in one or two words, for the error.
+fn read(disk: &dyn Disk, path: &Path, what: &str, bytes_max: u64) -> Result<Vec<u8>, Trouble> {
+    let shown = path.display();
+    let failed = |error: std::io::Error| match error.kind() {
+        std::io::ErrorKind::NotFound => Trouble::Missing(format!("there is no {what} {shown}; put it there, or name another")),
+        _ => Trouble::Broken(format!("cannot read the {what} {shown}: {error}; fix its permissions")),
+    };
+    let path = disk.resolve(path).map_err(failed)?;
+    let bytes = disk.len(&path).map_err(failed)?;
+    if bytes > bytes_max {
+        return Err(Trouble::Broken(format!("the {what} {shown} has {bytes} bytes, and at most {bytes_max} are read; name another file")));
+    }
+    disk.read(&path).map_err(failed)
+}
+
 /// A finding for `check` from what a load gave.
 fn finding(loaded: Result<String, Trouble>) -> Finding {
     match loaded {
         Ok(what) => Finding { level: Level::Good, text: what },
         // It may be filled later, by hand or by the agent.
-        Err(Trouble::Missing(what)) => Finding { level: Level::Warning, text: what },
+        Err(Trouble::Missing(what) | Trouble::Partly(what)) => Finding { level: Level::Warning, text: what },
         Err(Trouble::Broken(what)) => Finding { level: Level::Bad, text: what },
     }
 }

@@ -79,6 +79,10 @@ impl<H: Home + Default + 'static> Driven<H> {
     pub fn dropped(&self, reason: &str) -> u64 {
         self.count("dropped_messages", "reason", reason)
     }
+    /// All figures now, as they are scraped.
+    pub fn metrics_text(&self) -> String {
+        self.metrics.text()
+    }
     pub fn finish(self) -> Metrics {
         self.inbox.close();
         until("the sink ends", || self.thread.is_finished());

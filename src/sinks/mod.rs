@@ -15,7 +15,7 @@ use crate::{
     register::{Field, Section},
 };
 pub use crate::{
-    parcel::{Acks, Home, Inbox, Parcel, Pick, Settle, Settled},
+    parcel::{Acks, Home, Inbox, Owed, Parcel, Pick, Settle, Settled},
     register::{Finding, Level},
 };
 
@@ -25,6 +25,8 @@ crate::register! { Kind:
     blackhole::Blackhole,
     wazuh_queue::WazuhQueue,
     webhook::Webhook,
+    influx::Influx,
+    redis::Redis,
     kafka::Kafka,
 }
 

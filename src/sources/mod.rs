@@ -184,6 +184,8 @@ pub enum At {
 pub enum ChunkKind {
     /// Whole lines.
     Lines,
+    /// Whole objects of JSON.
+    Objects,
     /// One frame that can be no record: a lost tail, a line beyond the limit. The reason.
     Broken(&'static str),
     /// Whole entries of a spool: messages that were emitted before.

@@ -17,7 +17,7 @@ use std::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::{
-    alert::Parser,
+    alert::{Node, Parser, json_str},
     batch::Message,
     clock::Nanos,
     register::{Field, Section},
@@ -27,6 +27,8 @@ use crate::{
 crate::register! { Kind:
     dedup::Dedup,
     suppress::Suppress,
+    storm::Storm,
+    rates::Rates,
 }
 
 /// What exists: a kind of stage.
@@ -49,6 +51,10 @@ pub trait Spec: Send + Sync + fmt::Debug {
     ///
     /// - `tables`: has every table that the settings name.
     fn build(&self, tables: &Shelf) -> Box<dyn Stage>;
+    /// Members at the top of payloads without which it does nothing with them, and the setting that names them.
+    fn needs(&self) -> (&'static str, Vec<&str>) {
+        ("", Vec::new())
+    }
 }
 
 /// The present, by both clocks.
@@ -184,7 +190,11 @@ pub struct LateMessage {
 /// - `paths`: names from the topmost object inwards.
 fn members(parser: &mut Parser, payload: &[u8], paths: &[Vec<String>], text: &mut Vec<u8>) -> bool {
     let mut alert = parser.alert(payload);
-    let Ok(root) = alert.root() else { return false };
+    alert.root().is_ok_and(|root| values(root, paths, text))
+}
+
+/// As [`members`], of a payload that is parsed.
+fn values(root: Node<'_>, paths: &[Vec<String>], text: &mut Vec<u8>) -> bool {
     for path in paths {
         let found = path.iter().try_fold(root, |node, name| node.get(name));
         let Some(node) = found.filter(|node| !node.is_null()) else { return false };
@@ -202,8 +212,49 @@ fn name(parts: &[&[u8]]) -> u128 {
     hash.finalize().iter().take(16).fold(0, |name, byte| name << 8 | u128::from(*byte))
 }
 
-/// Reading what a stage has saved, piece by piece; `None` where it ends too early.
+/// A wall time as people read it, in UTC.
+fn rfc3339(wall: Nanos) -> String {
+    let time = jiff::Timestamp::from_nanosecond(i128::from(wall)).unwrap_or_default();
+    format!("{time:.3}")
+}
+
+/// True if a record lies at or before another of the same file.
+fn is_at_or_before(origin: &[u8], other: &[u8]) -> bool {
+    let place = |origin| {
+        let (stream, place) = std::str::from_utf8(origin).ok()?.rsplit_once('/')?;
+        let offset = place.split_once('+').map_or(place, |(offset, _)| offset);
+        Some((stream, offset.parse::<u64>().ok()?))
+    };
+    match (place(origin), place(other)) {
+        (Some((stream, offset)), Some((same, counted))) => stream == same && offset <= counted,
+        _ => origin == other,
+    }
+}
+
+/// Makes members addable: takes the closing brace of an object away, or puts what is none into one.
+fn open_object(payload: &mut Vec<u8>) {
+    let end = payload.trim_ascii_end().len();
+    payload.truncate(end);
+    if payload.pop_if(|last| *last == b'}').is_some() {
+        payload.push(b',');
+    } else {
+        // Nothing that has members ends otherwise, unless it had to be mended to be read.
+        let text = String::from_utf8_lossy(payload).into_owned();
+        payload.clear();
+        payload.extend_from_slice(b"{\"message\":");
+        json_str(payload, &text);
+        payload.push(b',');
+    }
+}
+
+/// Writing what a stage saves, and reading it, piece by piece; `None` where it ends too early.
 mod saved {
+    /// A length of eight bytes, and as many.
+    pub(super) fn write(out: &mut Vec<u8>, bytes: &[u8]) {
+        out.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        out.extend_from_slice(bytes);
+    }
+
     /// What is left to read.
     pub(super) struct Reader<'b>(pub(super) &'b [u8]);
 
@@ -218,6 +269,9 @@ mod saved {
         }
         pub(super) fn u128(&mut self) -> Option<u128> {
             self.take().map(u128::from_le_bytes)
+        }
+        pub(super) fn u8(&mut self) -> Option<u8> {
+            self.take().map(|[byte]| byte)
         }
         /// A length of eight bytes, and as many.
         pub(super) fn bytes(&mut self) -> Option<Vec<u8>> {

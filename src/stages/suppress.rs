@@ -24,9 +24,9 @@ use std::{
     io::Write,
 };
 
-use super::{Fate, Kind, Late, LateMessage, Now, Out, Spec, Stage, saved};
+use super::{Fate, Kind, Late, LateMessage, Now, Out, Spec, Stage, is_at_or_before, open_object, rfc3339, saved};
 use crate::{
-    alert::{Parser, json_str},
+    alert::Parser,
     batch::Message,
     clock::{Nanos, nanos},
     limits::{SUPPRESS_BYTES, SUPPRESS_ENTRIES_MAX},
@@ -295,40 +295,11 @@ impl Window {
     /// The message that says how often the first one was repeated.
     fn summary(self) -> LateMessage {
         let Self { mut payload, key, first, repeated, last, last_origin, last_ms, .. } = self;
-        let end = payload.trim_ascii_end().len();
-        payload.truncate(end);
-        if payload.pop_if(|last| *last == b'}').is_some() {
-            payload.push(b',');
-        } else {
-            // Nothing that has members ends otherwise, unless it had to be mended to be read.
-            let text = String::from_utf8_lossy(&payload).into_owned();
-            payload.clear();
-            payload.extend_from_slice(b"{\"message\":");
-            json_str(&mut payload, &text);
-            payload.push(b',');
-        }
+        open_object(&mut payload);
         let (first, last) = (rfc3339(first), rfc3339(last));
         // Writing to memory cannot fail.
         let _ = write!(payload, r#""repeated":{repeated},"first":"{first}","last":"{last}"}}"#);
         LateMessage { output: 0, origin: last_origin, key, payload, time_ms: last_ms }
-    }
-}
-
-fn rfc3339(wall: Nanos) -> String {
-    let time = jiff::Timestamp::from_nanosecond(i128::from(wall)).unwrap_or_default();
-    format!("{time:.3}")
-}
-
-/// True if a record lies at or before another of the same file.
-fn is_at_or_before(origin: &[u8], other: &[u8]) -> bool {
-    let place = |origin| {
-        let (stream, place) = std::str::from_utf8(origin).ok()?.rsplit_once('/')?;
-        let offset = place.split_once('+').map_or(place, |(offset, _)| offset);
-        Some((stream, offset.parse::<u64>().ok()?))
-    };
-    match (place(origin), place(other)) {
-        (Some((stream, offset)), Some((same, counted))) => stream == same && offset <= counted,
-        _ => origin == other,
     }
 }
 

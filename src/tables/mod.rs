@@ -14,6 +14,9 @@
 //! [`Shelf`] has the tables of a running agent by name; each is swapped whole.
 //!
 //! `warninglists` says which values are known to be harmless, and which are only worth a note.
+//!
+//! Of an address, [`Reputation`] names the list of bad ones that it is on, and [`GeoIp`] the place
+//! where it is. [`Suppressions`] hold back alerts that an operator does not want for a while.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 #![cfg_attr(test, allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used))]
@@ -24,20 +27,27 @@ pub mod changes;
 pub mod exports;
 pub mod filter;
 mod fuse;
+pub mod geoip;
 pub mod held;
 pub mod indicators;
 pub mod key;
 pub mod kinds;
 pub mod mirror;
 pub mod networks;
+pub mod private;
+pub mod reputation;
+pub mod suppressions;
 pub mod value;
 pub mod warninglists;
 
 pub use attribute::{Attribute, Indicator, Uuid};
 pub use filter::{Filter, TableError};
+pub use geoip::GeoIp;
 pub use held::{Held, Reader, Shelf};
 pub use indicators::{Hit, Indicators};
 pub use key::Key;
 pub use kinds::Kind;
 pub use mirror::{Mirror, MirrorError, ReadAt};
+pub use reputation::Reputation;
+pub use suppressions::Suppressions;
 pub use warninglists::Warninglists;

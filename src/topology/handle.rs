@@ -6,7 +6,7 @@
 use crate::{
     alert::{Parser, Piece, salvage},
     batch::{Again, Draft, DraftPool, Place},
-    framing::{Look, Probe},
+    framing::{Framing, Look, Probe},
     handlers::{Fate, Handler, Needles, Record, Rejection},
     position::Origin,
     sources::{At, Chunk, ChunkKind},
@@ -123,7 +123,8 @@ impl Desk {
                 let origin = origin(&at, place, 0).to_string();
                 handled.rejected.push(Rejected { place, origin, branches, reason, detail: String::new() });
             }
-            ChunkKind::Lines => self.lines(&mut handled, &at, received, own, from),
+            ChunkKind::Lines => self.frames(&mut handled, Framing::Lines, &at, (received, own), from),
+            ChunkKind::Objects => self.frames(&mut handled, Framing::Objects, &at, (received, own), from),
             ChunkKind::Spooled => self.entries(&mut handled, &at, from),
         }
         (handled, at)
@@ -136,10 +137,10 @@ impl Desk {
         Ready { handled, at, received, rung }
     }
 
-    fn lines(&mut self, handled: &mut Handled, at: &At, received: u64, own: bool, from: &[u64]) {
+    fn frames(&mut self, handled: &mut Handled, framing: Framing, at: &At, (received, own): (u64, bool), from: &[u64]) {
         let mut looks = std::mem::take(&mut self.looks);
         looks.clear();
-        handled.records = self.probe.scan(handled.draft.bytes(), |look| looks.push(look));
+        handled.records = self.probe.scan(handled.draft.bytes(), framing, |look| looks.push(look));
         // Bytes that each branch was shown; the rest it did not want.
         let mut shown = vec![0u64; self.seats.len()];
         for look in &looks {
@@ -158,28 +159,19 @@ impl Desk {
                 self.offer(handled, &mut shown, place, look.frame.end - look.frame.start - lead, look.wanted & offered, &seen);
                 continue;
             }
-            let pieces = salvage(&handled.draft.bytes()[look.frame.start..look.frame.end]);
-            let last = pieces.len().saturating_sub(1);
-            if pieces.is_empty() {
-                self.padding(handled, &mut shown, offered, u64::from(whole.len));
-            }
-            for (number, piece) in pieces.into_iter().enumerate() {
-                let range = piece.range();
-                let end = if number == last { look.frame.next - look.frame.start } else { range.end };
-                let place = Place { start: narrow(look.frame.start + range.start), len: narrow(end - range.start) };
-                match piece {
-                    Piece::Alert(_) => self.offer(handled, &mut shown, place, range.len(), look.wanted & offered, &seen),
-                    Piece::Padding(_) => self.padding(handled, &mut shown, offered, u64::from(place.len)),
-                    Piece::Broken(_, reason) => {
-                        for (branch, shown) in shown.iter_mut().enumerate() {
-                            *shown += if offered >> branch & 1 == 1 { u64::from(place.len) } else { 0 };
-                        }
-                        if offered != 0 {
-                            let origin = origin(at, place, look.number).to_string();
-                            handled.rejected.push(Rejected { place, origin, branches: offered, reason, detail: String::new() });
-                        }
-                    }
+            let range = look.frame.start..look.frame.end;
+            let mut others = offered;
+            for branch in 0..self.seats.len() {
+                if (look.wanted & offered) >> branch & 1 == 1
+                    && let Some(pieces) = self.seats[branch].handler.salvage(&handled.draft.bytes()[range.clone()])
+                {
+                    others &= !(1 << branch);
+                    self.pieces(handled, &mut shown, pieces, whole, (1 << branch, 1 << branch), &seen);
                 }
+            }
+            if others != 0 {
+                let pieces = salvage(&handled.draft.bytes()[range]);
+                self.pieces(handled, &mut shown, pieces, whole, (look.wanted, others), &seen);
             }
         }
         for ((tally, shown), seat) in handled.tallies.iter_mut().zip(&shown).zip(&self.seats) {
@@ -188,6 +180,43 @@ impl Desk {
             tally.drop("unwanted", unseen);
         }
         self.looks = looks;
+    }
+
+    /// Goes through the pieces of a frame that is not whole.
+    ///
+    /// - `whole`: where the frame lies; its terminator belongs to the last piece.
+    /// - `wanted`, `offered`: branches that may want it, and that are to be told of it.
+    fn pieces(
+        &mut self,
+        handled: &mut Handled,
+        shown: &mut [u64],
+        pieces: Vec<Piece>,
+        whole: Place,
+        (wanted, offered): (u64, u64),
+        seen: &Seen<'_>,
+    ) {
+        let last = pieces.len().saturating_sub(1);
+        if pieces.is_empty() {
+            self.padding(handled, shown, offered, u64::from(whole.len));
+        }
+        for (number, piece) in pieces.into_iter().enumerate() {
+            let range = piece.range();
+            let end = if number == last { whole.len as usize } else { range.end };
+            let place = Place { start: whole.start + narrow(range.start), len: narrow(end - range.start) };
+            match piece {
+                Piece::Alert(_) => self.offer(handled, shown, place, range.len(), wanted & offered, seen),
+                Piece::Padding(_) => self.padding(handled, shown, offered, u64::from(place.len)),
+                Piece::Broken(_, reason) => {
+                    for (branch, shown) in shown.iter_mut().enumerate() {
+                        *shown += if offered >> branch & 1 == 1 { u64::from(place.len) } else { 0 };
+                    }
+                    if offered != 0 {
+                        let origin = origin(seen.at, place, seen.number).to_string();
+                        handled.rejected.push(Rejected { place, origin, branches: offered, reason, detail: String::new() });
+                    }
+                }
+            }
+        }
     }
 
     /// Emits what a spool kept. What is read are the records' bytes, as they were when they were put by.
@@ -230,12 +259,9 @@ impl Desk {
     }
 
     fn offer(&mut self, handled: &mut Handled, shown: &mut [u64], place: Place, frame_len: usize, wanted: u64, seen: &Seen<'_>) {
-        for (branch, seat) in self.seats.iter_mut().enumerate() {
-            if wanted >> branch & 1 == 0 {
-                continue;
-            }
+        for branch in (0..self.seats.len()).filter(|branch| wanted >> branch & 1 == 1) {
+            let seat = &mut self.seats[branch];
             let len = u64::from(place.len);
-            shown[branch] += len;
             let before = handled.draft.len();
             let fate = {
                 let origin = origin(seen.at, place, seen.number);
@@ -255,11 +281,20 @@ impl Desk {
                 }
                 Fate::Rejected(rejection) => {
                     handled.draft.cut_back(before);
+                    let start = place.start as usize;
+                    let frame = &handled.draft.bytes()[start..start + frame_len];
+                    // It looked whole and was not: two records in one line, for example.
+                    let pieces = if rejection.reason == "not_json" { seat.handler.salvage(frame) } else { None };
+                    if let Some(pieces) = pieces.filter(|pieces| pieces.len() > 1) {
+                        self.pieces(handled, shown, pieces, place, (1 << branch, 1 << branch), seen);
+                        continue;
+                    }
                     let origin = origin(seen.at, place, seen.number).to_string();
                     let Rejection { reason, detail } = rejection;
                     handled.rejected.push(Rejected { place, origin, branches: 1 << branch, reason, detail });
                 }
             }
+            shown[branch] += len;
         }
     }
 }
@@ -299,10 +334,69 @@ mod tests {
     };
 
     fn forward() -> Desk {
-        let kind = ALL.iter().find(|k| k.name() == "forward").unwrap();
-        let (node, mut errors) = (Node::parse_scalar("{}"), Errors::default());
-        let spec = kind.parse(&mut Section::open("all", &node, kind.fields(), &[], &mut errors));
-        Desk::new(vec![(spec.build(&crate::tables::Shelf::default()), vec![Some(0)])], DraftPool::new(1), true)
+        desk(&["forward"])
+    }
+
+    /// Handlers of these kinds with their defaults; output n of all is the n-th branch's first.
+    fn desk(kinds: &[&str]) -> Desk {
+        let branches = (0..).zip(kinds).map(|(slot, name)| {
+            let kind = ALL.iter().find(|k| k.name() == *name).unwrap();
+            let (node, mut errors) = (Node::parse_scalar("{}"), Errors::default());
+            let spec = kind.parse(&mut Section::open("all", &node, kind.fields(), &[], &mut errors));
+            (spec.build(&crate::tables::Shelf::default()), vec![Some(slot)])
+        });
+        Desk::new(branches.collect(), DraftPool::new(1), true)
+    }
+
+    #[test]
+    fn a_handler_says_what_is_whole_of_a_broken_frame_and_the_others_are_asked_as_ever() {
+        let event = r#"{"transaction":{"id":"x","anomaly_score":5}}"#;
+        let spoiled = r#"{"transaction":{"request":{"http_version":{"timestamp",x,"uri":"/"},"anomaly_score":5}}"#;
+        let alert = r#"{"timestamp":"t","rule":{"level":3}}"#;
+        // What it is; lines of `waf`, payloads of `forward`, and what is refused: by which branches, bytes, why.
+        type Refused<'a> = (u64, &'a str, &'a str);
+        let cut = &event[..20];
+        let (both, cut_and_whole, glued) = (format!("{event}{event}"), format!("{cut}{event}"), format!("{event}{alert}"));
+        let cases: [(&str, usize, usize, &[Refused<'_>]); 6] = [
+            (event, 1, 1, &[]),
+            (&both, 2, 1, &[]),
+            (&cut_and_whole, 1, 1, &[(1, cut, "cut")]),
+            (spoiled, 1, 0, &[(2, spoiled, "cut")]),
+            ("--a1b2c3d4-A--", 0, 0, &[(2, "--a1b2c3d4-A--", "not_json"), (1, "--a1b2c3d4-A--", "native_format")]),
+            (&glued, 1, 1, &[(1, alert, "cut"), (2, event, "cut")]),
+        ];
+        for (frame, points, copies, refused) in cases {
+            let at = At::File { origin: "f".into(), segment: 0, incarnation: 0, offset: 0 };
+            let chunk = Chunk {
+                slab: Slab::from_bytes(format!("{frame}\n").into_bytes()),
+                at,
+                kind: ChunkKind::Lines,
+                received: 0,
+                own: false,
+                rung: None,
+            };
+            let (handled, _) = desk(&["waf", "forward"]).handle(chunk, &[0, 0]);
+            let bytes = |place: &Place| {
+                let text = &handled.draft.bytes()[place.start as usize..(place.start + place.len) as usize];
+                String::from_utf8_lossy(text).trim_end().to_owned()
+            };
+            let mut told: Vec<_> = handled.rejected.iter().map(|r| (r.branches, bytes(&r.place), r.reason)).collect();
+            let mut expected: Vec<_> = refused.iter().map(|(branches, text, reason)| (*branches, (*text).to_owned(), *reason)).collect();
+            told.sort();
+            expected.sort();
+            assert_eq!(told, expected, "{frame}");
+            for (branch, tally) in handled.tallies.iter().enumerate() {
+                assert_eq!(tally.read, frame.len() as u64 + 1, "{frame}");
+                assert!(
+                    tally.dropped.iter().all(|(reason, _)| *reason != "unwanted"),
+                    "branch {branch} saw all of {frame}: {:?}",
+                    tally.dropped
+                );
+            }
+            let batch = handled.draft.finish(0, crate::position::Position::Count(1), 0);
+            let of = |output| batch.numbers().filter(|n| batch.message(*n).output == output).count();
+            assert_eq!((of(0), of(1)), (points, copies), "{frame}");
+        }
     }
 
     #[test]

@@ -24,7 +24,7 @@ use super::{
     stream::Stream,
 };
 use crate::{
-    batch::Batch,
+    batch::{Batch, Counting},
     checkpoint::Row,
     dead_letter::{Entry, Header, Kind},
     io::Executor,
@@ -583,6 +583,9 @@ impl SourceHome {
         }
         for (branch, kind, count) in draft.finds() {
             setup.branches[usize::from(*branch)].counts.found.add(kind, u64::from(*count));
+        }
+        for Counting { branch, figure, counted, times } in draft.figures() {
+            setup.branches[usize::from(*branch)].counts.figures.add(figure, *counted, *times);
         }
         let mut owed = vec![0u32; setup.branches.len()];
         let mut batch = draft.finish(narrow(stream_number), end.clone(), received);

@@ -197,6 +197,7 @@ impl Plan {
             errors.add(&table.place, format!("tables.{}", table.name), what);
         }
         check_lacks(&graph, &handlers, &mut errors);
+        check_needs(&graph, &handlers, &stages, &mut errors);
         let (outputs, routes) = outputs_of(&graph, &handlers, &lookups, &sinks, &mut errors);
         if outputs.len() > OUTPUTS_MAX {
             let wired = outputs.len();
@@ -416,6 +417,25 @@ fn check_lacks(graph: &Wires<'_>, handlers: &[HandlerEntry], errors: &mut Errors
             {
                 errors.add(&handler.place, format!("handlers.{}.{setting}", handler.name), what);
             }
+        }
+    }
+}
+
+/// Stages that take an output of a handler whose payloads lack what they go by.
+fn check_needs(graph: &Wires<'_>, handlers: &[HandlerEntry], stages: &[config::StageEntry], errors: &mut Errors) {
+    for wire in &graph.wires {
+        let (Some(handler), Some(stage)) = (handlers.get(wire.producer), stages.get(wire.taker)) else { continue };
+        let (Some(handler_spec), Some(spec)) = (&handler.spec, &stage.spec) else { continue };
+        let Some(members) = handler_spec.members(wire.output) else { continue };
+        let (setting, needs) = spec.needs();
+        let missing: Vec<&str> = needs.into_iter().filter(|need| !members.contains(need)).collect();
+        if !missing.is_empty() {
+            let output = graph.producers.get(wire.producer).and_then(|from| from.outputs.get(wire.output)).map_or("", String::as_str);
+            let what = format!(
+                "records of \"{output}\" have no {}; take another output, or set what the handler puts into its records (alert_fields = \"full\")",
+                missing.join(", ")
+            );
+            errors.add(&stage.place, format!("stages.{}.{setting}", stage.name), what);
         }
     }
 }

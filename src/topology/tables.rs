@@ -52,6 +52,10 @@ pub fn fill_after(plan: &mut Plan, before: &Plan) {
     for n in 0..plan.tables.len() {
         let Err(trouble) = load(plan, n) else { continue };
         let Some(table) = plan.tables.get(n) else { continue };
+        if matches!(trouble, Trouble::Partly(_)) {
+            // It is in use; the keeper tells of it at its first look.
+            continue;
+        }
         if before.tables.iter().any(|b| (&b.name, b.kind) == (&table.name, table.kind)) && plan.shelf.adopt(&table.name, &before.shelf) {
             tracing::warn!(table = table.name, %trouble, "the table is not read anew; the one in use stays");
         }
@@ -114,6 +118,7 @@ impl Keeper {
             return;
         }
         kept.next_look = now.saturating_add(nanos(table.spec.look_every()));
+        table.spec.tend(&table.name, &self.plan.shelf, &kept.standing, io.clock().now());
         let seen = stamps(&self.plan, n);
         if seen == kept.seen && kept.retry.is_none_or(|at| now < at) {
             return;
@@ -150,6 +155,7 @@ impl Kept {
             Err(trouble) => {
                 let why = trouble.to_string();
                 self.standing.set(match was_filled {
+                    _ if matches!(trouble, Trouble::Partly(_)) => State::Retrying(why),
                     true => State::Retrying(format!("{why}; the one read before stays in use")),
                     false => State::Holding(why),
                 });

@@ -240,7 +240,7 @@ fn tables_are_named_by_who_uses_them() {
             "[tables.x]\nkind = 'indicator'\n",
             "indicators = 'x'\n",
             "ioc.known",
-            "no table \"indicator\"; known: indicators, warninglists; did you mean",
+            "no table \"indicator\"; known: indicators, warninglists, reputation, geoip, suppressions; did you mean",
         ),
     ] {
         let errors = Plan::build(config(&graph(tables, handler, input), &[], &[], None)).unwrap_err();

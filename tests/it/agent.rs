@@ -36,11 +36,12 @@ pub fn start(config: &str, dir: &Path, engine: Engine) -> Started {
 pub fn start_facing(config: &str, dir: &Path, engine: Engine, bound: Option<Bound>) -> Started {
     let tree = shipper::register::Node::parse_toml(config).unwrap();
     let plan = Plan::build(Config::read(tree, std::iter::empty(), &[], &Host { name: "mgr-1".into(), embedded: None })).unwrap();
-    let (writer, checkpoint) = Writer::open(Box::new(RealDisk::new()), dir, Options::default()).unwrap();
+    let (mut writer, checkpoint) = Writer::open(Box::new(RealDisk::new()), dir, Options::default()).unwrap();
+    let snapshots = writer.take_snapshots();
     let (clock, board) = (SystemClock::new(), Board::default());
     let metrics = Metrics::new(&board);
     let store = store::start(writer, clock, board.enter("store")).unwrap();
-    let rows = Rows::new(checkpoint.map(|c| c.rows).unwrap_or_default());
+    let rows = Rows::new(checkpoint.map(|c| c.rows).unwrap_or_default()).with_snapshots(snapshots);
     let shown = bound.map(|bound| face::task(bound, face::face(&plan, engine, clock, board.clone(), metrics.clone(), Some(store.clone()))));
     let needs = Needs {
         plan: Arc::new(plan),

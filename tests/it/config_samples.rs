@@ -75,6 +75,16 @@ fn the_packaged_config_is_right_with_all_its_settings_switched_on() {
 }
 
 #[test]
+fn the_sample_for_a_firewall_writes_nothing_until_a_database_is_named_and_is_right_with_all_its_settings() {
+    let text = text_of(&root().join("packaging/waf.toml"));
+    let errors = plan(&text).expect_err("nothing is written by accident");
+    assert!(errors.0.iter().all(|error| error.key.starts_with("sinks.influx.")), "{errors}");
+    let text = switched_on(&text);
+    assert!(!text.contains("\n#kind") && text.contains("\nbucket = "), "{text}");
+    plan(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+}
+
+#[test]
 fn every_config_in_the_pages_is_taken_by_the_reader() {
     let mut seen = 0;
     for page in pages() {

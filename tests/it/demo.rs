@@ -47,6 +47,17 @@ fn planted_indicators_are_found_without_a_server_alone_or_in_summaries_and_the_s
 }
 
 #[test]
+fn every_event_of_an_audit_log_is_one_point_and_every_grave_one_an_alert() {
+    for engine in engines() {
+        let sums = sums(&["--system", "waf", "--for", "3s", "--rate", "2000", "--json", "--engine", engine]);
+        assert_eq!(sums["adds_up"], true, "{sums}");
+        let n = |name: &str| sums[name].as_u64().unwrap_or_else(|| panic!("{name}: {sums}"));
+        assert!(n("points") > 1000 && n("alerts") > 10 && n("spoiled_events") > 10, "{sums}");
+        assert!(n("dead_letter_bytes") > 0 && n("written_parts") == 2, "{sums}");
+    }
+}
+
+#[test]
 fn a_file_of_broken_and_whole_lines_is_shipped_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("alerts.json");
@@ -70,4 +81,5 @@ fn a_broker_that_is_not_there_and_a_system_that_is_unknown_are_told() {
     assert!(String::from_utf8_lossy(&done.stderr).contains("--brokers"));
     assert_eq!(demo(&["--system", "none"]).status.code(), Some(64));
     assert_eq!(demo(&["--system", "misp", "--file", "alerts.json"]).status.code(), Some(64));
+    assert_eq!(demo(&["--system", "waf", "--brokers", "h:9092"]).status.code(), Some(64));
 }

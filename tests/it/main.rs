@@ -29,4 +29,7 @@ mod vectors_dfn;
 mod vectors_dfn_config;
 mod vectors_framing;
 mod vectors_misp;
+mod vectors_waf;
+mod waf_import;
+mod waf_people;
 mod webhook;

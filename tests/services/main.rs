@@ -1,13 +1,15 @@
 //! The agent as a process against a real Apache Kafka, and lookups with a real Redis; `tools/test services`
-//! starts them and sets the environment. MISP, which cannot be had here, is a stand-in.
+//! starts them and sets the environment. Sinks against a real InfluxDB and Redis. MISP, which cannot be had here, is a stand-in.
 //!
-//! Where `KAFKA_BROKERS` or `REDIS_URL` is not set every test that needs it says that it skips. `SERVICES_ALERTS`
-//! makes the two long runs as long as one likes (1M for the record), `SERVICES_OUTAGE` the outages of MISP (60s).
+//! Where `KAFKA_BROKERS`, `REDIS_URL` or another is not set every test that needs it says that it skips. `SERVICES_ALERTS`
+//! makes the two long runs as long as one likes (1M for the record), `SERVICES_OUTAGE` the outages (60s).
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
 
 mod agent;
 mod broker;
 mod delivery;
+mod driven;
+mod influx;
 mod misp;
 #[path = "../support/misp.rs"]
 mod misp_standin;

@@ -41,17 +41,20 @@ run_benches() {
   cargo test --bench '*'
 }
 
-# The services run in a scratch folder of their own and are stopped whatever the tests say. It is
-# not below a home directory, since some services run as another user.
+# services_step FILTER NAME...: starts these services and runs the tests whose names hold FILTER (all: '').
+# They run in a scratch folder of their own and are stopped whatever the tests say. It is not below a
+# home directory, since some services run as another user.
 services_step() {
+  local filter=$1
+  shift
   if [[ ! -e tests/services/main.rs ]]; then skip "real services" "no tests/services"; return 0; fi
   SERVICES_DIR=$(mktemp -d "${TMPDIR:-/tmp}/shipper-test.XXXXXX")
   export SERVICES_DIR
   trap 'tools/services destroy' EXIT
-  step "start services" tools/services start kafka kafka-paused kafka-tls redis redis-disturbed
+  step "start services" tools/services start "$@"
   local line
   while IFS= read -r line; do export "${line?}"; done < <(tools/services env)
-  has_failed "start services" || step "real services" run_test services
+  has_failed "start services" || step "real services" run_test services ${filter:+"$filter"}
   step "stop services" tools/services destroy
   trap - EXIT
 }

@@ -29,6 +29,7 @@ mod account;
 mod dfn;
 mod misp;
 mod show;
+mod waf;
 
 /// Without progress for this long at the end, what is missing is missing.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -45,10 +46,11 @@ const ROTATE_AT: f64 = 0.5;
     example = "shipper demo --file alerts.json --json",
     example = "shipper demo --brokers kafka.example:9092   # topic shipper-demo must be there",
     example = "shipper demo --system misp",
-    note = "dfn ships to a broker inside this process and reads its topic back. misp plants known indicators in the alerts, imports an export that knows them, and finds each in what comes out."
+    example = "shipper demo --system waf --rate 5000",
+    note = "dfn ships to a broker inside this process and reads its topic back. misp plants known indicators in the alerts, imports an export that knows them, and finds each in what comes out. waf writes an audit log, scores it, and finds every event in the points."
 )]
 pub struct Demo {
-    /// which system: dfn or misp
+    /// which system: dfn, misp or waf
     #[argh(option, default = "String::from(\"dfn\")")]
     system: String,
     /// how long the manager writes (20s, 2m)
@@ -98,11 +100,12 @@ pub fn run(args: &Demo) -> anyhow::Result<ExitCode> {
     };
     match args.system.as_str() {
         "dfn" => dfn::run(args),
-        "misp" if args.file.is_some() || args.brokers.is_some() => {
+        "misp" | "waf" if args.file.is_some() || args.brokers.is_some() => {
             usage("--file and --brokers are of system dfn: what is in a file of others nobody has planted")
         }
         "misp" => misp::run(args),
-        system => usage(&format!("no system {system:?}; known: dfn, misp")),
+        "waf" => waf::run(args),
+        system => usage(&format!("no system {system:?}; known: dfn, misp, waf")),
     }
 }
 

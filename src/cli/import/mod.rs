@@ -14,6 +14,7 @@ pub mod misp;
 pub mod options;
 pub mod page;
 pub mod values;
+pub mod waf;
 pub mod write;
 
 use std::{fs, path::PathBuf, process::ExitCode};
@@ -47,6 +48,7 @@ pub struct Import {
 enum System {
     Dfn(Dfn),
     Misp(misp::Misp),
+    Waf(waf::Waf),
 }
 
 /// wazuh-dfn: its YAML or TOML file, its environment variables and its flags
@@ -77,6 +79,7 @@ pub fn run(args: Import) -> anyhow::Result<ExitCode> {
     match args.system {
         System::Dfn(args) => dfn(args),
         System::Misp(args) => misp::run(&args),
+        System::Waf(args) => waf::run(&args),
     }
 }
 

@@ -17,7 +17,7 @@ use std::{
 use super::steady::Steady;
 use crate::{
     checkpoint::{Row, Rung, SegmentRow, rung_crc},
-    framing::whole_frames,
+    framing::{Framing, Objects, last_boundary, whole_frames},
     io::{File, Io, Slab, Stat},
     limits,
     metrics::{Standing, State},
@@ -57,6 +57,7 @@ pub struct Follow {
     pub(super) stream: String,
     pub(super) siblings: Box<dyn Siblings>,
     pub(super) start_at: StartAt,
+    pub(super) framing: Framing,
     /// What the checkpoint held at the start.
     pub(super) saved: Option<Row>,
 }
@@ -75,8 +76,10 @@ pub(super) struct Open {
     pub(super) incarnation: u16,
     /// Of the next byte to be read, the part line included.
     pub(super) offset: u64,
-    /// Part line, read and not yet whole; it ends at `offset`.
+    /// Part frame, read and not yet whole; it ends at `offset`.
     pub(super) part: Vec<u8>,
+    /// What was seen of the part, where frames are objects.
+    pub(super) objects: Objects,
     /// The last bytes before the part line, for rungs and for the look back.
     pub(super) window: Vec<u8>,
     /// Proofs of an earlier life that still hold below `offset`.
@@ -133,7 +136,12 @@ impl Follow {
         start_at: StartAt,
     ) -> Self {
         let saved = admit.resume(&stream);
-        Self { io, admit, standing, path, stream, siblings, start_at, saved }
+        Self { io, admit, standing, path, stream, siblings, start_at, framing: Framing::Lines, saved }
+    }
+
+    /// Cuts by other rules than line by line.
+    pub fn with(self, framing: Framing) -> Self {
+        Self { framing, ..self }
     }
 
     /// Runs until the admission is closed.
@@ -255,7 +263,10 @@ impl Follow {
     pub(super) async fn begin_in(&self, mut open: Open) -> io::Result<Open> {
         if self.start_at == StartAt::End {
             let size = open.file.stat()?.size;
-            open.offset = self.last_line_end(&*open.file, size).await?;
+            open.offset = match self.framing {
+                Framing::Lines => self.last_line_end(&*open.file, size).await?,
+                Framing::Objects => self.last_object_end(&*open.file, size).await?,
+            };
             open.window = self.before(&*open.file, open.offset).await?;
         }
         Ok(open)
@@ -300,7 +311,22 @@ impl Follow {
         let origin = self.siblings.origin(segment, incarnation);
         let path = path.to_owned();
         let (part, window, rungs) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Open { file, stat, now: stat, path, segment, dated, incarnation, offset: 0, part, window, rungs, head, origin })
+        Ok(Open {
+            file,
+            stat,
+            now: stat,
+            path,
+            segment,
+            dated,
+            incarnation,
+            offset: 0,
+            part,
+            objects: Objects::default(),
+            window,
+            rungs,
+            head,
+            origin,
+        })
     }
 
     pub(super) fn dated(&self, stat: &Stat) -> io::Result<Option<u32>> {
@@ -350,6 +376,21 @@ impl Follow {
             }
         }
         Ok(0)
+    }
+
+    /// Where the last object begins or ends, as far as lines tell; the end of the file if none is near.
+    async fn last_object_end(&self, file: &dyn File, size: u64) -> io::Result<u64> {
+        let mut len = limits::SLAB_BYTES as u64;
+        loop {
+            let start = size.saturating_sub(len);
+            let bytes = self.bytes(file, start, usize::try_from(size - start).unwrap_or(0)).await?;
+            match last_boundary(&bytes, start == 0) {
+                Some(at) => return Ok(start + at as u64),
+                None if start == 0 => return Ok(0),
+                None if len >= limits::FRAME_BYTES_MAX as u64 => return Ok(size),
+                None => len *= 4,
+            }
+        }
     }
 
     /// Reads what is there now, whole frames only.
@@ -404,7 +445,16 @@ impl Follow {
 
     /// Hands the whole frames of `slab` in and keeps the part line.
     async fn cut(&self, open: &mut Open, mut slab: Slab) {
-        let whole = whole_frames(&slab.bytes);
+        let (whole, kind) = match self.framing {
+            Framing::Lines => (whole_frames(&slab.bytes), ChunkKind::Lines),
+            Framing::Objects => {
+                if open.objects.seen() != open.part.len() {
+                    // The part was given up: lost with its file, or too long.
+                    open.objects = Objects::default();
+                }
+                (open.objects.whole(&slab.bytes), ChunkKind::Objects)
+            }
+        };
         open.part.clear();
         if whole == 0 && slab.bytes.len() >= limits::FRAME_BYTES_MAX {
             let start = open.offset - slab.bytes.len() as u64;
@@ -415,7 +465,7 @@ impl Follow {
         if whole > 0 {
             let start = open.offset - slab.bytes.len() as u64;
             slab.bytes.truncate(whole);
-            self.hand_in(open, slab, start, ChunkKind::Lines).await;
+            self.hand_in(open, slab, start, kind).await;
         }
     }
 

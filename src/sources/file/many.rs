@@ -26,6 +26,7 @@ use super::{
 use crate::{
     checkpoint::{Row, SegmentRow},
     clock::Nanos,
+    framing::Framing,
     io::{Io, LocalFuture, Stat},
     limits,
     metrics::{Standing, State},
@@ -44,6 +45,7 @@ pub struct Many {
     pub folder: PathBuf,
     pub pattern: Pattern,
     pub start_at: StartAt,
+    pub framing: Framing,
 }
 
 /// One file being read.
@@ -246,7 +248,7 @@ impl Many {
         let itself = Itself(format!("file/{}/{}", encode_name(&self.name), encode_name(&stream)));
         let start_at = if first { self.start_at } else { StartAt::Beginning };
         let (io, standing) = (self.io.clone(), self.standing.clone());
-        let follow = Follow::new(io, lag.clone(), standing, path.to_owned(), stream, Box::new(itself), start_at);
+        let follow = Follow::new(io, lag.clone(), standing, path.to_owned(), stream, Box::new(itself), start_at).with(self.framing);
         // Opened before anything is said of it: the name may belong to another file by now.
         let open = follow.open(path, None).await.map_err(|e| follow.not_open(&e))?;
         if !same(&open.stat, stat) {

@@ -19,6 +19,7 @@ use many::Many;
 
 use super::{Admit, Kind, Reads, Source, SourceError, Spec, StreamName};
 use crate::{
+    framing::Framing,
     io::{Io, LocalFuture},
     metrics::Standing,
     position::{Position, encode_name},
@@ -36,6 +37,13 @@ const FIELDS: &[Field] = &[
          mean every file of that folder that fits, up to 256, each a stream of its own that ends when the file is gone.",
     ),
     Field::new("start_at", Type::Choice(&["end", "beginning"]), "end", START_AT),
+    Field::new(
+        "framing",
+        Type::Choice(&["newline", "json"]),
+        "newline",
+        "What a record is: a line, or with `json` an object, over as many lines as it likes, or several in one. Of an object that \
+         was cut the bytes go into the dead letter, up to the next line that begins with `{`; what is whole in them is used.",
+    ),
 ];
 
 /// What `start_at` means, for every source that follows files.
@@ -63,7 +71,8 @@ impl Kind for File {
             section.wrong("path", what);
             None
         });
-        Box::new(Settings { path, pattern, start_at: start_at(section) })
+        let framing = if section.choice("framing") == "json" { Framing::Objects } else { Framing::Lines };
+        Box::new(Settings { path, pattern, start_at: start_at(section), framing })
     }
     fn address(&self, stream: &StreamName<'_>, position: &Position) -> Option<String> {
         let Position::File { segment, incarnation, offset } = position else { return None };
@@ -88,6 +97,7 @@ struct Settings {
     /// Of the last part of `path`, where that is no plain name.
     pattern: Option<Pattern>,
     start_at: StartAt,
+    framing: Framing,
 }
 
 impl Spec for Settings {
@@ -110,15 +120,15 @@ struct Running {
 impl Source for Running {
     fn run(self: Box<Self>, io: Rc<dyn Io>, admit: Rc<dyn Admit>, standing: Standing) -> LocalFuture<'static, Result<(), SourceError>> {
         Box::pin(async move {
-            let Settings { path, pattern, start_at } = self.settings;
+            let Settings { path, pattern, start_at, framing } = self.settings;
             if let Some(pattern) = pattern {
                 let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-                Many { io, admit, standing, name: self.name, folder, pattern, start_at }.run().await;
+                Many { io, admit, standing, name: self.name, folder, pattern, start_at, framing }.run().await;
                 return Ok(());
             }
             let stream = path.display().to_string();
             let siblings = Numbered { name: format!("file/{}/{}", encode_name(&self.name), encode_name(&stream)) };
-            Follow::new(io, admit, standing, path, stream, Box::new(siblings), start_at).run().await;
+            Follow::new(io, admit, standing, path, stream, Box::new(siblings), start_at).with(framing).run().await;
             Ok(())
         })
     }

@@ -9,6 +9,7 @@ use std::{
 use super::follow::{Follow, Next, Open};
 use crate::{
     checkpoint::{Row, SegmentRow, rung_crc},
+    framing::Objects,
     io::{File, Stat},
     position::Position,
 };
@@ -111,6 +112,7 @@ impl Follow {
             incarnation: saved.incarnation,
             offset: from,
             part: Vec::new(),
+            objects: Objects::default(),
             window: Vec::new(),
             rungs: Vec::new(),
             head: (saved.head_len, saved.head_crc),

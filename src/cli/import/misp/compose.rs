@@ -63,11 +63,11 @@ const WRITTEN_OUT: &str = "`docker compose config > F` writes all out; import F"
 
 /// Reads a file.
 ///
-/// - `wanted`: the service; without it the one that has `MISP_URL`.
+/// - `wanted`: the service; without it the one that has the variable `mark`.
 ///
 /// # Errors
 /// All that is wrong.
-pub fn read(text: &str, wanted: Option<&str>, outside: &Outside<'_>) -> Result<Service, ImportErrors> {
+pub fn read(text: &str, wanted: Option<&str>, mark: &str, outside: &Outside<'_>) -> Result<Service, ImportErrors> {
     let wrong = |key: &str, what: String| Err(ImportErrors(vec![ImportError { key: key.to_owned(), what }]));
     let root = match Given::parse_words(text) {
         Ok(root) => root,
@@ -86,7 +86,7 @@ pub fn read(text: &str, wanted: Option<&str>, outside: &Outside<'_>) -> Result<S
         reading.service(service);
         let Reading { errors: mut its, mut out, .. } = reading;
         name.clone_into(&mut out.name);
-        if wanted.is_some() || out.variables.iter().any(|variable| variable.name == "MISP_URL") {
+        if wanted.is_some() || out.variables.iter().any(|variable| variable.name == mark) {
             errors.append(&mut its);
             found.push(out);
         }
@@ -95,12 +95,12 @@ pub fn read(text: &str, wanted: Option<&str>, outside: &Outside<'_>) -> Result<S
     let mut service = match (found.pop(), found.first(), wanted) {
         (Some(service), None, _) => service,
         (Some(last), Some(first), _) => {
-            let what = format!("{} and {} have MISP_URL; choose one with --service", first.name, last.name);
+            let what = format!("{} and {} have {mark}; choose one with --service", first.name, last.name);
             return wrong("services", what);
         }
         (None, _, Some(wanted)) => return wrong("services", format!("no service {wanted:?}; known: {}", known())),
         (None, _, None) => {
-            let what = format!("none of {} has MISP_URL; choose one with --service, or see that {WRITTEN_OUT}", known());
+            let what = format!("none of {} has {mark}; choose one with --service, or see that {WRITTEN_OUT}", known());
             return wrong("services", what);
         }
     };
@@ -318,7 +318,8 @@ mod tests {
             path => Err(format!("cannot read {path}")),
         };
         let outside = Outside { variable: &variable, file: &file };
-        read(text, wanted, &outside).map_err(|errors| errors.0.into_iter().map(|error| format!("{}: {}", error.key, error.what)).collect())
+        read(text, wanted, "MISP_URL", &outside)
+            .map_err(|errors| errors.0.into_iter().map(|error| format!("{}: {}", error.key, error.what)).collect())
     }
 
     fn value(service: &Service, name: &str) -> Option<(String, String)> {

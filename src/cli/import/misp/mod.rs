@@ -83,10 +83,10 @@ pub fn run(args: &Misp) -> anyhow::Result<ExitCode> {
     let here: Vec<(String, String)> =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
     let read = match file {
-        Some(file) => read_from(file, asked, args.service.as_deref(), &here),
-        None => Ok((Imported::default(), Vec::new())),
+        Some(file) => read_from(file, asked, args.service.as_deref(), "MISP_URL", &here),
+        None => Ok(Read::default()),
     };
-    let imported = read.and_then(|(read, mut variables)| {
+    let imported = read.and_then(|Read { service, notes, mut variables }| {
         if args.env {
             let of =
                 |(name, value): &(String, String)| Variable { name: name.clone(), value: value.clone(), place: "the environment".into() };
@@ -94,8 +94,8 @@ pub fn run(args: &Misp) -> anyhow::Result<ExitCode> {
             variables.extend(here.iter().filter(|(name, _)| variables::named(name).is_some()).map(of));
         }
         let checked = given::check(&variables)?;
-        let notes = read.notes.into_iter().chain(checked.notes.clone()).collect();
-        Ok(Imported { service: read.service, notes, ..checked })
+        let notes = notes.into_iter().chain(checked.notes.clone()).collect();
+        Ok(Imported { service, notes, ..checked })
     });
     let imported = match imported {
         Ok(imported) => imported,
@@ -116,7 +116,7 @@ pub fn run(args: &Misp) -> anyhow::Result<ExitCode> {
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     Compose,
     Env,
 }
@@ -130,13 +130,27 @@ impl Kind {
     }
 }
 
-/// What a file says, not checked yet: notes and the service beside the variables.
-fn read_from(
+/// What a file says, not checked yet.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    /// Of a Compose file.
+    pub service: Option<compose::Service>,
+    /// What was passed over, with its key.
+    pub notes: Vec<(String, String)>,
+    pub variables: Vec<Variable>,
+}
+
+/// Reads a file.
+///
+/// - `mark`: the variable by which a service of a Compose file is known.
+/// - `here`: this process's environment.
+pub(super) fn read_from(
     file: &str,
     asked: Option<Kind>,
     service: Option<&str>,
+    mark: &str,
     here: &[(String, String)],
-) -> Result<(Imported, Vec<Variable>), ImportErrors> {
+) -> Result<Read, ImportErrors> {
     let whole = |what: String| ImportErrors(vec![ImportError { key: String::new(), what }]);
     let path = PathBuf::from(file);
     let text = read_file(&path).map_err(|error| whole(format!("{error:#}")))?;
@@ -148,7 +162,7 @@ fn read_from(
                 return Err(whole("--service is for a Compose file, and this is none; say --format compose if it is".into()));
             }
             let variables = given::of_file(&text, file, &shell)?;
-            Ok((Imported::default(), variables))
+            Ok(Read { variables, ..Read::default() })
         }
         Kind::Compose => {
             // Compose takes variables from the shell, then from the file `.env` beside it.
@@ -156,7 +170,7 @@ fn read_from(
             let dotenv = |name: &str| beside.iter().rev().find(|line| line.name == name).and_then(|line| line.value.clone());
             let variable = |name: &str| shell(name).or_else(|| dotenv(name));
             let open = |name: &str| read_file(&folder.join(name)).map_err(|error| format!("{error:#}"));
-            let service = compose::read(&text, service, &Outside { variable: &variable, file: &open })?;
+            let service = compose::read(&text, service, mark, &Outside { variable: &variable, file: &open })?;
             let mut notes = service.notes.clone();
             for name in ["compose.override.yaml", "compose.override.yml", "docker-compose.override.yaml", "docker-compose.override.yml"] {
                 if folder.join(name).exists() && path.file_name().is_none_or(|this| this != name) {
@@ -165,7 +179,7 @@ fn read_from(
                 }
             }
             let variables = service.variables.clone();
-            Ok((Imported { service: Some(service), notes, ..Imported::default() }, variables))
+            Ok(Read { service: Some(service), notes, variables })
         }
     }
 }

@@ -433,7 +433,7 @@ mod tests {
 
     fn compose(text: &str) -> Written {
         let outside = Outside { variable: &|_| None, file: &|path| Err(format!("cannot read {path}")) };
-        let service = read(text, None, &outside).unwrap_or_else(|e| panic!("{e}"));
+        let service = read(text, None, "MISP_URL", &outside).unwrap_or_else(|e| panic!("{e}"));
         let variables: Vec<Variable> = service.variables.clone();
         let checked = check(&variables).unwrap_or_else(|e| panic!("{e}"));
         let notes = service.notes.iter().cloned().chain(checked.notes.clone()).collect();

@@ -1,17 +1,32 @@
 //! Bytes to frames, and which frames anybody can want; no I/O, no parsing.
 //!
-//! A frame ends at `\n`, always; what follows the last one is no frame yet. The [`Probe`] looks
-//! through a whole slab for all needles at once and names only the frames that must be parsed.
+//! A frame is a line: it ends at `\n`, always, and what follows the last one is no frame yet. Or it is
+//! an object of JSON ([`objects`]), where a source is told so. The [`Probe`] looks through a whole slab
+//! for all needles at once and names only the frames that must be parsed.
 //!
 //! What surprises: a frame that nobody wants and that looks whole is never judged. Start at
 //! [`Probe::scan`].
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 
+mod objects;
+
 use memchr::{memchr, memmem, memrchr};
+
+pub use objects::{Objects, last_boundary, objects};
 
 /// The shortest start of a Wazuh alert; behind a frame's first byte it means two lines in one.
 pub const GLUE: &[u8] = b"{\"timestamp\"";
+
+/// What a frame is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Framing {
+    /// A line.
+    #[default]
+    Lines,
+    /// An object of JSON, over as many lines as it likes.
+    Objects,
+}
 
 /// Bytes up to and with the last `\n`; the rest is the part line that is carried over.
 pub fn whole_frames(bytes: &[u8]) -> usize {
@@ -102,8 +117,16 @@ impl Probe {
 
     /// Calls `visit` for each frame that a branch may want or that looks broken, in order.
     ///
-    /// Returns how many frames there were. `bytes` should end with a `\n`; a part line is left out.
-    pub fn scan(&self, bytes: &[u8], mut visit: impl FnMut(Look)) -> u32 {
+    /// Returns how many frames there were. `bytes` should be whole frames; a part line is left out.
+    pub fn scan(&self, bytes: &[u8], framing: Framing, visit: impl FnMut(Look)) -> u32 {
+        match framing {
+            Framing::Lines => self.scan_frames(bytes, frames(bytes).map(|frame| (frame, false)), visit),
+            Framing::Objects => self.scan_frames(bytes, objects(bytes).into_iter(), visit),
+        }
+    }
+
+    /// - `frames`: all of `bytes`, and which of them are known to be broken.
+    fn scan_frames(&self, bytes: &[u8], frames: impl Iterator<Item = (Frame, bool)>, mut visit: impl FnMut(Look)) -> u32 {
         let mut needles: Vec<Cursor<'_>> = self.needles.iter().map(|(finder, mask)| Cursor::new(finder, *mask, bytes)).collect();
         let mut escape = Cursor::new(&self.escape, self.choosy, bytes);
         if self.choosy == 0 {
@@ -111,10 +134,10 @@ impl Probe {
         }
         let mut nul = memchr(0, bytes).unwrap_or(usize::MAX);
         let mut count = 0;
-        for frame in frames(bytes) {
+        for (frame, is_lost) in frames {
             count += 1;
             let line = bytes.get(frame.start..frame.end).unwrap_or_default();
-            let mut broken = !matches!((line.first(), line.last()), (Some(b'{'), Some(b'}'))) && looks_broken(line);
+            let mut broken = is_lost || (!matches!((line.first(), line.last()), (Some(b'{'), Some(b'}'))) && looks_broken(line));
             if nul < frame.next {
                 broken |= nul < frame.end;
                 nul = bytes.get(frame.next..).and_then(|rest| memchr(0, rest)).map_or(usize::MAX, |at| frame.next + at);
@@ -226,7 +249,7 @@ mod tests {
             let bytes: Vec<u8> = words.iter().flat_map(|w| WORDS[*w].iter().copied()).collect();
             let probe = Probe::new(&[Some(vec![b"fail2ban".to_vec(), b"eventID".to_vec()])]);
             let mut looks = Vec::new();
-            let count = probe.scan(&bytes, |look| looks.push(look));
+            let count = probe.scan(&bytes, Framing::Lines, |look| looks.push(look));
             prop_assert_eq!(count as usize, frames(&bytes).count());
             prop_assert_eq!(looks, naive(&bytes, &[b"fail2ban", b"eventID"]));
         }
@@ -234,7 +257,7 @@ mod tests {
         #[test]
         fn a_branch_without_needles_wants_everything(bytes in proptest::collection::vec(proptest::sample::select(b"{}\n\r a".to_vec()), 0..60)) {
             let mut seen = 0;
-            let count = Probe::new(&[None]).scan(&bytes, |look| seen += u32::from(look.wanted == 1));
+            let count = Probe::new(&[None]).scan(&bytes, Framing::Lines, |look| seen += u32::from(look.wanted == 1));
             prop_assert_eq!(seen, count);
         }
     }
