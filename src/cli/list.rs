@@ -90,6 +90,8 @@ pub(super) fn sample(field: &Field) -> String {
     match (field.kind, field.name) {
         (_, "brokers") => "[\"kafka.example.org:9093\"]".into(),
         (_, "topic") => "\"cust-1\"".into(),
+        (_, "url") if field.doc.contains("redis://") => "\"redis://redis.example.org:6379\"".into(),
+        (_, "url") if field.doc.contains("InfluxDB") => "\"http://influx.example.org:8086\"".into(),
         (_, "url") => "\"https://misp.example.org\"".into(),
         (_, "redis.url") => "\"redis://redis.example.org:6379\"".into(),
         (_, "proxy") => "\"http://proxy.example.org:3128\"".into(),

@@ -8,9 +8,11 @@ mod cli_intel;
 mod cli_state;
 mod config_import;
 mod config_samples;
+mod dashboard;
 mod demo;
 mod engines;
 mod indicators;
+mod influx;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
 mod kafka_sink;

@@ -36,9 +36,12 @@ pub fn check(spec: &dyn Spec) -> Vec<Finding> {
     [spec.check_files("it", 0), spec.check("it")].concat()
 }
 
+/// Why a message was refused, if it was.
+type Answer = Option<String>;
+
 /// Answers by batch and number.
 #[derive(Default)]
-struct Answers(Mutex<BTreeMap<(u64, u32), Vec<Option<String>>>>);
+struct Answers(Mutex<BTreeMap<(u64, u32), Vec<Answer>>>);
 
 impl Home for Answers {
     fn settle(&self, _: u8, settle: Settle) {

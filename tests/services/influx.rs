@@ -7,7 +7,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::PathBuf,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use serde_json::Value;
@@ -104,6 +104,21 @@ fn takes_the_lines_of_all_vectors(server: &Server) {
     }
 }
 
+/// What Grafana puts in the place of its variables.
+fn the_dashboard_has_something_to_show(server: &Server) {
+    let board: Value = serde_json::from_str(include_str!("../../packaging/grafana/waf.json")).unwrap();
+    let targets = board["panels"].as_array().unwrap().iter().flat_map(|panel| panel["targets"].as_array().unwrap().iter());
+    let mut seen = 0;
+    for query in targets.map(|target| target["query"].as_str().unwrap()) {
+        let query = query.replace("$timeFilter", "time >= '2017-01-01' AND time < '2027-01-01'").replace("$__interval", "30d");
+        let answer = server.query("shipper", &query);
+        let series = answer["results"][0]["series"].as_array().map_or(0, Vec::len);
+        assert!(series > 0, "{}: {query}: {answer}", server.name);
+        seen += 1;
+    }
+    assert!(seen >= 10);
+}
+
 /// Lines that one measurement takes, and of each thousand one that no server of this version ever takes.
 fn one_in_each_thousand(server: &Server, measurement: &str, bad: impl Fn(u64) -> String, cause: &str) {
     const LINES: u64 = 10_000;
@@ -126,18 +141,22 @@ fn one_in_each_thousand(server: &Server, measurement: &str, bad: impl Fn(u64) ->
 fn refuses_what_is_older_than_the_retention(server: &Server) {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_nanos();
     let sink = server.start("short", "linger = '100ms'");
-    sink.push(0, &[format!("m f=1i {now}"), "m f=1i 1796010428000000".to_owned(), format!("m f=1i {}", now - 1)]);
+    let measurement = format!("m{now}");
+    sink.push(
+        0,
+        &[format!("{measurement} f=1i {now}"), format!("{measurement} f=1i 1796010428000000"), format!("{measurement} f=1i {}", now - 1)],
+    );
     let refused = sink.settled();
     assert_eq!(refused.iter().map(|(at, _)| at.1).collect::<Vec<_>>(), [1], "{refused:?}");
     assert_eq!(sink.count("influx_lines", "outcome", "beyond_retention"), 1, "{refused:?}");
     sink.finish();
-    assert_eq!(server.points("short", "m"), 2);
+    assert_eq!(server.points("short", &measurement), 2);
 }
 
-/// 1.x takes as many values of one tag as it was told, here 500.
+/// 1.x takes as many values of one tag as it was told, here 500; what it looks at is how many there were before a request.
 fn refuses_values_of_a_tag_beyond_its_limit(server: &Server) {
     let lines: Vec<String> = (0..520).map(|n| format!("many,client=c{n} f=1i {n}")).collect();
-    let sink = server.start("shipper", "linger = '100ms'");
+    let sink = server.start("shipper", "linger = '100ms'\nbatch = 100");
     sink.push(0, &lines);
     let refused = sink.settled();
     assert_eq!(refused.len(), 20);
@@ -166,6 +185,26 @@ fn loses_nothing_over_an_outage(server: &Server) {
     sink.finish();
     assert_eq!(server.points("shipper", "outage") as u64, LINES);
     told(&format!("{}: {LINES} lines over an outage of {:?}", server.name, outage()), began);
+}
+
+/// How long a line is on its way, with nothing to wait for.
+fn is_written_at_once_where_nothing_lingers(server: &Server) {
+    let sink = server.start("shipper", "linger = '0'");
+    sink.until_state("it is ready", |state| *state == State::Ready);
+    let mut took: Vec<Duration> = (0..300usize)
+        .map(|n| {
+            let began = Instant::now();
+            sink.push(n as u64, &[format!("quick f={n}i {n}")]);
+            while sink.answered() <= n && began.elapsed() < Duration::from_secs(60) {
+                std::thread::sleep(Duration::from_micros(200));
+            }
+            began.elapsed()
+        })
+        .collect();
+    took.sort();
+    sink.finish();
+    eprintln!("{}: a line is written after {:?} in the middle, {:?} at the 99th percentile", server.name, took[150], took[297]);
+    assert!(took[150] < Duration::from_millis(50), "{took:?}");
 }
 
 fn bodies_that_are_too_large_become_smaller(server: &Server) {
@@ -225,12 +264,14 @@ fn all(name: &'static str) {
     let Some(server) = Server::given(name) else { return };
     is_found_good_by_check(&server);
     takes_the_lines_of_all_vectors(&server);
+    the_dashboard_has_something_to_show(&server);
     one_in_each_thousand(&server, "types", |n| format!("types f=\"text\" {n}"), "type_conflict");
     one_in_each_thousand(&server, "words", |n| format!("words,host= f={n}i {n}"), "unparsable");
     refuses_what_is_older_than_the_retention(&server);
     if !server.is_v2 {
         refuses_values_of_a_tag_beyond_its_limit(&server);
     }
+    is_written_at_once_where_nothing_lingers(&server);
     bodies_that_are_too_large_become_smaller(&server);
     loses_nothing_over_an_outage(&server);
     holds_until_the_bucket_is_there_and_the_password_is_right(&server);

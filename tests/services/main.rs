@@ -14,6 +14,7 @@ mod misp;
 #[path = "../support/misp.rs"]
 mod misp_standin;
 mod redis;
+mod redis_sink;
 mod refusals;
 mod tls;
 mod topic;

@@ -1,14 +1,14 @@
 # shellcheck shell=bash disable=SC2154 # dir: set by `services`
 # Redis: TCP and unix socket with passwords, TLS, ACL users.
-#   redis            everything; redis-disturbed is another like it
+#   redis            everything; redis-disturbed and redis-alerts are others like it
 #   default (redis-secret) may do all; shipper (shipper-secret) what a client of ours needs, on its keys
 
 redis_install() { need redis-server redis-tools iproute2 openssl; }
 
 redis_start() {
   local name=$1 at=$dir/$1 key
-  key=REDIS
-  [[ $name == redis ]] || key=REDIS_DISTURBED
+  key=${name^^}
+  key=${key//-/_}
   certs
   cat >"$at/redis.conf" <<EOF
 bind 127.0.0.1
@@ -24,7 +24,7 @@ daemonize no
 dir $at
 save ""
 user default on >redis-secret ~* &* +@all
-user shipper on >shipper-secret ~ioc:* ~shipper:* ~waf:* ~apt:* &* +@all -@admin -@dangerous
+user shipper on >shipper-secret ~ioc:* ~shipper:* ~waf:* ~{waf:* ~apt:* &* +@all -@admin -@dangerous
 EOF
   chmod 600 "$at/redis.conf"
   (umask 077 && echo shipper-secret >"$at/password")

@@ -122,7 +122,9 @@ fn no_answer(error: &RedisError) -> NoAnswer {
 }
 
 fn refusal(error: &RedisError) -> Refusal {
-    Refusal { code: error.code().unwrap_or("ERR").to_owned(), text: said(error) }
+    // The client has words of its own for a login that is refused, and gives no code.
+    let is_login = error.kind() == redis::ErrorKind::AuthenticationFailed;
+    Refusal { code: error.code().unwrap_or(if is_login { "WRONGPASS" } else { "ERR" }).to_owned(), text: said(error) }
 }
 
 fn said(error: &RedisError) -> String {

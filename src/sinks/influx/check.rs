@@ -56,6 +56,7 @@ pub(super) fn asks(settings: &Settings) -> Vec<Finding> {
     };
     let now = SystemClock::new().now();
     // A check makes nothing.
+    let is_made = settings.create_database;
     let settings = Settings { create_database: false, ..settings.clone() };
     runtime.block_on(async {
         let session = match Session::open(&settings, now).await {
@@ -72,6 +73,9 @@ pub(super) fn asks(settings: &Settings) -> Vec<Finding> {
                 let mut found = vec![finding(Level::Good, format!("{}: InfluxDB{version} takes writes by API {api}", session.place))];
                 found.extend(cardinality(&session, &settings, now).await);
                 found
+            }
+            Some(outcome) if is_made && session.api == Api::V1 && outcome.code == "404" => {
+                vec![finding(Level::Good, format!("{}: InfluxDB{version} has no such database; the agent makes it", session.place))]
             }
             Some(outcome) => vec![finding(Level::Bad, outcome.text)],
         }

@@ -91,12 +91,12 @@ pub(super) const FATES: &[Row] = &[
     row(400, 400, "max-series-per-database", Fate::Refused, Cause::Cardinality, "use fewer tags, or raise max-series-per-database"),
     row(400, 400, "partial write", Fate::Refused, Cause::Other, "see InfluxDB's log"),
     row(400, 400, "invalid line protocol", Fate::Refused, Cause::Unparsable, "it is no line protocol"),
-    row(400, 400, "", Fate::Doubted, Cause::Other, "see org and bucket, or db and rp"),
+    row(400, 400, "", Fate::Doubted, Cause::Other, "see org, bucket and rp"),
     row(401, 401, "", Fate::Hold, Cause::Other, CREDENTIALS),
     row(402, 402, "", Fate::Hold, Cause::Other, "its account is not paid for; ask whoever runs it"),
     row(403, 403, "", Fate::Hold, Cause::Other, CREDENTIALS),
     row(404, 404, "page not found", Fate::Hold, Cause::Other, "it has no such API; see api and url"),
-    row(404, 404, "", Fate::Hold, Cause::Other, "make it there, or see org and bucket, or db and rp"),
+    row(404, 404, "", Fate::Hold, Cause::Other, "make it there, or see org, bucket and rp"),
     row(405, 405, "", Fate::Hold, Cause::Other, "it takes no POST there; see url"),
     row(407, 407, "", Fate::Hold, Cause::Other, "the proxy wants a login; see proxy"),
     row(413, 413, "", Fate::TooLarge, Cause::TooLarge, "raise its limit on bodies"),
@@ -345,8 +345,7 @@ mod tests {
     #[test]
     fn its_words_are_shown_on_one_line_and_the_code_is_one_of_ours() {
         let text = |status, body: &str| of(status, body).text;
-        let missing =
-            "http://i:8086 bucket waf answers 404 (database not found: \"x\"); make it there, or see org and bucket, or db and rp";
+        let missing = "http://i:8086 bucket waf answers 404 (database not found: \"x\"); make it there, or see org, bucket and rp";
         assert_eq!(text(404, r#"{"error":"database not found: \"x\""}"#), missing);
         assert_eq!(text(502, "<html>"), "http://i:8086 bucket waf answers 502; see InfluxDB's log");
         let long = text(400, &format!(r#"{{"error":"unable to parse 'm {}': missing fields"}}"#, "x".repeat(9000)));

@@ -312,7 +312,7 @@ mod tests {
         assert_eq!((settled.done.len(), settled.written, lines.next()), (0, 1, 1));
         let settled = lines.settle(1, Verdict::Refused("bad"));
         assert_eq!(settled.done, [done("d\ne", Some("line 2 of 2: bad (1 of 2 lines are refused, the others are written)"))]);
-        assert!(lines.is_empty() && !lines.is_halving() && lines.bytes() == 0 && lines.len() == 0);
+        assert_eq!((lines.messages(), lines.len(), lines.bytes(), lines.is_halving()), (0, 0, 0, false));
     }
 
     #[test]

@@ -18,14 +18,13 @@ pub(super) const FIELDS: &[Field] = &[
         "auto",
         "v1: /write of 1.x. v2: /api/v2/write of 1.8, 2.x and 3. auto: what the version says that /ping tells, asked at each new start.",
     ),
-    Field::optional(
-        "bucket",
-        Type::Text,
-        "Bucket that is written. Where the API is v1, and in 1.8, it is read as \"database\" or \"database/retention-policy\".",
-    ),
+    Field::required("bucket", Type::Text, "Bucket that is written; of 1.x the database, or \"database/retention-policy\"."),
     Field::optional("org", Type::Text, "Organisation that owns the bucket; 2.x wants it, 1.x does not look at it."),
-    Field::optional("db", Type::Text, "Database of 1.x, in place of bucket."),
-    Field::optional("rp", Type::Text, "Its retention policy; unset: the database's default one. What is older than it allows is refused."),
+    Field::optional(
+        "rp",
+        Type::Text,
+        "Retention policy of 1.x; unset: the database's default one. What is older than it allows is refused.",
+    ),
     Field::optional("token_file", Type::Path, "File whose first line is the API token; for 1.x it has the form user:password."),
     Field::optional("token_env", Type::Text, "Environment variable that holds the token."),
     Field::optional("token_credential", Type::Text, "Name of the systemd credential (LoadCredential=) that holds the token."),
@@ -175,14 +174,15 @@ impl Settings {
     }
 
     fn target(section: &mut Section<'_>) -> Target {
-        let [bucket, org, db, rp] = ["bucket", "org", "db", "rp"].map(|name| section.opt_text(name).filter(|text| !text.is_empty()));
-        match (&bucket, &db) {
-            (Some(_), Some(_)) => section.wrong("db", "and bucket say the same; remove one of the two"),
-            (None, None) => section.wrong("bucket", "or db must be set; it is what lines are written into"),
-            (Some(_), None) if rp.is_some() => section.wrong("rp", "goes with db; with bucket write \"database/retention-policy\" there"),
-            _ => {}
+        let [org, rp] = ["org", "rp"].map(|name| section.opt_text(name).filter(|text| !text.is_empty()));
+        let name = section.text("bucket");
+        if name.is_empty() && section.is_set("bucket") {
+            section.wrong("bucket", "is empty; name the bucket, or the database of 1.x");
         }
-        Target { name: bucket.or(db).unwrap_or_default(), rp, org }
+        if rp.is_some() && name.contains('/') {
+            section.wrong("rp", "and a bucket with a slash both name a retention policy; remove one of the two");
+        }
+        Target { name, rp, org }
     }
 
     fn login(section: &mut Section<'_>) -> Login {
@@ -286,7 +286,7 @@ mod tests {
         };
         assert_eq!(of("bucket = 'waf'"), ("waf".into(), "waf".into(), None));
         assert_eq!(of("bucket = 'waf/week'"), ("waf/week".into(), "waf".into(), Some("week".into())));
-        assert_eq!(of("db = 'waf'\nrp = 'week'"), ("waf/week".into(), "waf".into(), Some("week".into())));
+        assert_eq!(of("bucket = 'waf'\nrp = 'week'"), ("waf/week".into(), "waf".into(), Some("week".into())));
     }
 
     #[test]
@@ -297,9 +297,9 @@ mod tests {
             ("url = 'http://'\nbucket = 'b'", "names no host"),
             ("url = 'http://u:p@i'\nbucket = 'b'", "use username and password_file"),
             ("url = 'http://i/write?db=x'\nbucket = 'b'", "holds more than scheme"),
-            ("url = 'http://i'", "bucket: or db must be set"),
-            ("url = 'http://i'\nbucket = 'b'\ndb = 'd'", "db: and bucket say the same"),
-            ("url = 'http://i'\nbucket = 'b'\nrp = 'r'", "rp: goes with db"),
+            ("url = 'http://i'", "bucket: must be set"),
+            ("url = 'http://i'\nbucket = ''", "bucket: is empty"),
+            ("url = 'http://i'\nbucket = 'b/c'\nrp = 'r'", "rp: and a bucket with a slash"),
             ("url = 'http://i'\nbucket = 'b'\ntoken = 'abc'", "secrets do not stand in the config"),
             ("url = 'http://i'\nbucket = 'b'\ntoken_file = '/t'\nusername = 'u'", "username: and a token are two logins"),
             ("url = 'http://i'\nbucket = 'b'\nusername = 'u'", "username: needs its password"),

@@ -61,10 +61,13 @@ enum Takes {
 
 type Judge = dyn Fn(&Request, usize) -> Option<Answer> + Send + Sync;
 
+/// Requests, each with when it came.
+type Seen = Arc<Mutex<Vec<(Instant, Request)>>>;
+
 /// A server with one bucket, in which a line that holds `bad` has no place.
 struct Server {
     url: String,
-    seen: Arc<Mutex<Vec<(Instant, Request)>>>,
+    seen: Seen,
     stored: Arc<Mutex<Vec<String>>>,
 }
 
@@ -73,7 +76,7 @@ impl Server {
     fn start(takes: Takes, judge: impl Fn(&Request, usize) -> Option<Answer> + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
-        let (seen, stored): (Arc<Mutex<Vec<(Instant, Request)>>>, Arc<Mutex<Vec<String>>>) = Default::default();
+        let (seen, stored): (Seen, Arc<Mutex<Vec<String>>>) = Default::default();
         let (notes, lines, judge): (_, _, Arc<Judge>) = (seen.clone(), stored.clone(), Arc::new(judge));
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -364,7 +367,7 @@ fn a_strange_refusal_is_the_ways_fault_where_nothing_can_be_written_either() {
     bench.push("m f=1 1");
     until(
         "it holds",
-        || matches!(bench.state(), State::Holding(why) if why.contains("Please provide either orgID or org); see org and bucket")),
+        || matches!(bench.state(), State::Holding(why) if why.contains("Please provide either orgID or org); see org, bucket and rp")),
     );
     assert_eq!((bench.delivered().len(), bench.refused().len()), (0, 0), "nothing is given up");
     bench.finish();
@@ -461,7 +464,11 @@ fn a_missing_database_is_made_only_where_that_is_asked_for() {
             _ if !*made.lock().unwrap() => Some(Answer::Status(404, r#"{"error":"database not found: \"waf\""}"#)),
             _ => None,
         });
-        let bench = start(&server.url, &format!("linger = '0'\ncreate_database = {asks}"));
+        let more = format!("linger = '0'\ncreate_database = {asks}");
+        let found = spec(&server.url, &more).check("i");
+        assert!(matches!(&found[..], [one] if (one.level == Level::Good) == asks), "{found:?}");
+        assert!(!*is_made.lock().unwrap(), "a check makes nothing");
+        let bench = start(&server.url, &more);
         bench.push("m f=1 1");
         if asks {
             bench.until_settled(1);

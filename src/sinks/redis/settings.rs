@@ -19,7 +19,12 @@ pub(super) const FIELDS: &[Field] = &[
     Field::optional("user", Type::Text, "ACL user; unset: the default user."),
     Field::optional("password_file", Type::Path, "File whose first line is the password; read again at each connection."),
     Field::new("db", Type::Int { min: 0, max: 65_535 }, "0", "Number of the database."),
-    Field::optional("list", Type::Text, "Key of a list: each message is pushed onto its head once, however often its record is read."),
+    Field::new(
+        "list",
+        Type::Text,
+        "waf:alerts",
+        "Key of a list: each message is pushed onto its head once, however often its record is read. With stream or publish there is a list only if it is set.",
+    ),
     Field::new("list_max", Type::Int { min: 1, max: 10_000_000 }, "1000", "Entries of the list that are kept, the newest."),
     Field::new("list_expires", Type::Span, "24h", "Time after the last push at which the list is gone; \"0\": it stays."),
     Field::optional("stream", Type::Text, "Key of a stream: each message becomes an entry (XADD)."),
@@ -94,6 +99,7 @@ impl Settings {
 
     fn forms(section: &mut Section<'_>) -> Vec<Form> {
         let [list, stream, publish] = ["list", "stream", "publish"].map(|name| section.opt_text(name).filter(|text| !text.is_empty()));
+        let list = list.filter(|_| section.is_set("list") || stream.is_none() && publish.is_none());
         let number = |n: i64| u64::try_from(n).unwrap_or(0);
         let seen_for = section.span("seen_for").as_secs();
         let is_once = section.bool("stream_once");
@@ -132,7 +138,7 @@ impl Settings {
             forms.push(Form::Publish { channel });
         }
         if forms.is_empty() {
-            section.wrong("list", "or stream or publish must be set; each is a form in which messages go out");
+            section.wrong("list", "is empty, and neither stream nor publish is set; name a key");
         }
         forms
     }
@@ -170,7 +176,7 @@ mod tests {
             ("url = 'r:6379'\nlist = 'k'", "is no address of a Redis"),
             ("url = 'redis://u:p@r'\nlist = 'k'", "holds a user or password; use user and password_file"),
             ("url = 'redis://r/1'\nlist = 'k'", "use db for the database"),
-            ("url = 'redis://r'", "list: or stream or publish must be set"),
+            ("url = 'redis://r'\nlist = ''", "list: is empty, and neither stream nor publish"),
             ("url = 'redis://r'\nlist = 'k'\npassword = 'abc'", "secrets do not stand in the config"),
             ("url = 'redis://r'\nlist = 'k'\nuser = 'u'", "user: needs password_file"),
             ("url = 'redis://r'\nlist = 'k'\ntls.ca = '/c'", "tls.ca: says nothing without TLS"),

@@ -24,6 +24,14 @@ pub(super) fn files(settings: &Settings) -> Vec<Finding> {
         let what = if has_secrets { "messages and secrets go" } else { "messages go" };
         found.push(finding(Level::Warning, format!("{what} in plain text to {base}; use https://")));
     }
+    if settings.form == Form::PagerDuty {
+        found.push(finding(
+            Level::Good,
+            "an incident is one address, attack type, host and hour where records are full (alert_fields = \"full\" of handler waf); \
+             of short ones it is one address, rule family and hour"
+                .into(),
+        ));
+    }
     if settings.form == Form::Slack && settings.path_file.is_none() {
         found.push(finding(Level::Warning, "who knows a webhook of Slack can write there; move its path from url to path_file".into()));
     }

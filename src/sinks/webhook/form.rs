@@ -107,11 +107,15 @@ impl Alert {
     }
 
     /// What PagerDuty takes for the same incident: address, attack type, host and hour.
+    ///
+    /// A record of six members has no type and no host: its rule's family stands for the type, as the type is
+    /// made of that, and an attack on several hosts is one incident.
     fn incident(&self) -> String {
         let hour = self.time().map_or(0, |at| at.as_second().div_euclid(3600));
         let of = |name| self.text(name).unwrap_or_default();
+        let attack = self.text("attack_type").unwrap_or_else(|| family(of("rule_id")));
         // Lengths keep one part from running into the next.
-        let whole = [of("client_ip"), of("attack_type"), of("host")].map(|part| format!("{}:{part}", part.len())).join("|");
+        let whole = [of("client_ip"), attack, of("host")].map(|part| format!("{}:{part}", part.len())).join("|");
         let digest = Sha256::digest(format!("{whole}|{hour}"));
         digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
     }
@@ -162,6 +166,12 @@ impl Alert {
         }
         json!({ "text": text, "unfurl_links": false, "unfurl_media": false }).to_string().into_bytes()
     }
+}
+
+/// The first three digits of a rule of the Core Rule Set: `942` of `942100`; all of another id.
+fn family(rule_id: &str) -> &str {
+    let is_crs = rule_id.len() == 6 && rule_id.starts_with('9') && rule_id.bytes().all(|byte| byte.is_ascii_digit());
+    if is_crs { rule_id.get(..3).unwrap_or(rule_id) } else { rule_id }
 }
 
 /// Characters that PagerDuty takes of a summary.
@@ -264,6 +274,17 @@ mod tests {
         for (from, to) in [("203.0.113.5", "203.0.113.6"), ("sqli", "xss_"), ("shop.", "shop2."), ("1796010428", "1796014028")] {
             assert_ne!(of(&FULL.replace(from, to)), key, "{from}");
         }
+    }
+
+    #[test]
+    fn without_attack_and_host_the_rules_family_tells_incidents_apart() {
+        let of = |text: &str| read(&alert(text).to_pagerduty("k", "s"))["dedup_key"].as_str().unwrap().to_owned();
+        let key = of(PLAIN);
+        assert_eq!(of(&PLAIN.replace("942100", "942999").replace("\"Z1\"", "\"Z2\"")), key, "one family");
+        for (from, to) in [("942100", "941100"), ("942100", "9421"), ("203.0.113.5", "203.0.113.6"), ("1796010428", "1796014028")] {
+            assert_ne!(of(&PLAIN.replace(from, to)), key, "{from}");
+        }
+        assert_eq!(["942100", "9421", "1234567", "123456", ""].map(family), ["942", "9421", "1234567", "123456", ""]);
     }
 
     #[test]

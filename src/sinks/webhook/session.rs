@@ -3,7 +3,7 @@
 
 use super::{
     form::{self, Alert, Form},
-    settings::{SecretIn, Settings},
+    settings::Settings,
     signature::signature,
     waiting::Item,
 };
@@ -11,7 +11,7 @@ use crate::{
     batch::ORIGIN_HEADER,
     net::{
         http::{Client, HttpError, Post, Reply},
-        secret::Secret,
+        secret::{Secret, SecretIn},
     },
 };
 

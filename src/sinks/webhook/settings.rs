@@ -5,7 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use super::form::Form;
 use crate::{
     limits,
-    net::{http, secret::Secret},
+    net::{
+        http,
+        secret::{Secret, SecretIn},
+    },
     register::{Field, Section, Type},
 };
 
@@ -21,7 +24,7 @@ pub(super) const FIELDS: &[Field] = &[
         "form",
         Type::Choice(Form::WORDS),
         "json",
-        "json: one payload a request, as it is. array, ndjson: many a request, as a JSON array or one a line. pagerduty, slack: one alert record a request, in the words of PagerDuty's Events API v2 or of Slack's incoming webhooks.",
+        "json: one payload a request, as it is. array, ndjson: many a request, as a JSON array or one a line. pagerduty, slack: one alert record a request, in the words of PagerDuty's Events API v2 or of Slack's incoming webhooks. An incident of PagerDuty is one address, attack type, host and hour; of records without type and host, one address, rule family and hour.",
     ),
     Field::new("batch", Type::Int { min: 1, max: 10_000 }, "100", "Messages of one request at most, for forms array and ndjson."),
     Field::new("batch_bytes", Type::Bytes, "1 MiB", "Bytes of their payloads at most; a longer one goes alone."),
@@ -72,31 +75,6 @@ pub(super) const FIELDS: &[Field] = &[
         "Address of an HTTP proxy, such as \"http://proxy.example:3128\"; none is taken from the environment.",
     ),
 ];
-
-/// Where a secret is kept.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum SecretIn {
-    File(PathBuf),
-    Env(String),
-}
-
-impl SecretIn {
-    /// Reads it.
-    ///
-    /// - `what`: what it is to the operator.
-    ///
-    /// # Errors
-    /// What is missing, and the remedy.
-    #[allow(clippy::disallowed_methods, reason = "a secret is read when a session is opened, as its file would be")]
-    pub(super) fn read(&self, what: &str) -> Result<Secret, String> {
-        match self {
-            Self::File(path) => Secret::named(what, path),
-            Self::Env(name) => std::env::var(name).ok().filter(|text| !text.is_empty()).map(Secret::new).ok_or_else(|| {
-                format!("environment variable {name} holds no {what}; set it for the agent, for example by EnvironmentFile= of its unit")
-            }),
-        }
-    }
-}
 
 /// A URL in two parts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -439,6 +439,11 @@ fn check_looks_at_everything_and_posts_nothing() {
         ("url = 'http://hooks.example'".into(), Level::Warning, "messages go in plain text to http://hooks.example"),
         ("url = 'https://h'\ntls.verify = false".into(), Level::Warning, "tls.verify is false"),
         ("url = 'https://h/x'\nform = 'slack'".into(), Level::Warning, "move its path from url to path_file"),
+        (
+            format!("url = 'https://h/x'\nform = 'pagerduty'\npagerduty.routing_key_file = {:?}", path.path()),
+            Level::Good,
+            "where records are full (alert_fields = \"full\" of handler waf)",
+        ),
     ];
     for (text, level, part) in rows {
         let found = found(&text);
