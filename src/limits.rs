@@ -208,6 +208,16 @@ pub const KEPT_REST_MS: u64 = 1000;
 /// Pages of one search or synchronisation: past this, MISP repeats itself.
 pub const MISP_PAGES_MAX: u32 = 100_000;
 
+/// Milliseconds that a source has at the end of a drain to tell its other side what was settled.
+pub const LAST_WORDS_MS: u64 = 2000;
+/// Batches of a source on their way from the edge thread to their home: one being taken, one ready.
+pub const BROUGHT_BATCHES: usize = 2;
+/// Bytes of entries that are handed in as one batch; a longer entry is one alone.
+pub const ENTRIES_BYTES: usize = 1 << 20;
+/// Ids in one command to Redis: short enough that nobody else waits long for it.
+pub const REDIS_IDS_MAX: usize = 1000;
+
+const _: () = assert!(ENTRIES_BYTES <= FRAME_BYTES_MAX, "an entry of the greatest length fits a batch alone");
 const _: () = assert!(MISP_VALUE_BYTES_MAX < MISP_BATCH_BYTES, "any value fits a request alone");
 const _: () = assert!(SLAB_BYTES.is_power_of_two());
 const _: () = assert!(COLD_READS <= COLD_BLOCKS_AHEAD, "one file alone may have all its reads in flight");

@@ -63,7 +63,8 @@ impl Segment {
 /// Where one record's bytes lie, as the header `shipper-origin` says it.
 ///
 /// `stream` is all of the text before the offset, made once per file: for example
-/// `mgr-1/alerts/2026-03-14/000` or `mgr-1/alerts/2026-03-14/002~1`.
+/// `mgr-1/alerts/2026-03-14/000` or `mgr-1/alerts/2026-03-14/002~1`. Where it ends in `-` no slash follows:
+/// an id of Redis is two numbers (`redis/waf/1773480423123-` and 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin<'s> {
     /// Percent-encoded names joined by `/`, without the last part.
@@ -76,9 +77,13 @@ pub struct Origin<'s> {
 
 impl fmt::Display for Origin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.stream)?;
+        if !self.stream.ends_with('-') {
+            f.write_str("/")?;
+        }
         match self.len {
-            Some(len) => write!(f, "{}/{}+{len}", self.stream, self.offset),
-            None => write!(f, "{}/{}", self.stream, self.offset),
+            Some(len) => write!(f, "{}+{len}", self.offset),
+            None => write!(f, "{}", self.offset),
         }
     }
 }
@@ -123,6 +128,8 @@ mod tests {
     fn an_origin_reads_as_the_header_says() {
         let origin = Origin { stream: "mgr-1/alerts/2026-03-14/000", offset: 1024, len: Some(621) };
         assert_eq!(origin.to_string(), "mgr-1/alerts/2026-03-14/000/1024+621");
+        let entry = Origin { stream: "redis/waf/1773480423123-", offset: 7, len: None };
+        assert_eq!(entry.to_string(), "redis/waf/1773480423123-7");
         assert_eq!(encode_name("a/b c%"), "a%2Fb%20c%25");
     }
 }

@@ -1,5 +1,5 @@
 //! `shipper check`: everything wrong with a config, at once, whether its tables can be read, and
-//! whether its sinks would take what we send.
+//! whether its sinks would take what we send and its sources be given what they ask for.
 
 use std::{
     path::{Path, PathBuf},
@@ -23,7 +23,7 @@ pub struct Check {
     /// config file (default /etc/shipper/shipper.toml)
     #[argh(option)]
     config: Option<PathBuf>,
-    /// do not ask the other side of any sink
+    /// do not ask the other side of any source or sink
     #[argh(switch)]
     offline: bool,
 }
@@ -54,6 +54,9 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
     let mut worst = Level::Good;
     for table in &plan.tables {
         worst = worst.max(told("tables", &table.name, table.spec.check(&RealDisk::new(), &plan.globals.state_dir)));
+    }
+    for source in plan.sources.iter().filter(|_| !args.offline) {
+        worst = worst.max(told("sources", &source.name, source.spec.check(&source.name)));
     }
     for sink in &plan.sinks {
         let files = told("sinks", &sink.name, sink.spec.check_files(&sink.name, now));

@@ -115,6 +115,17 @@ impl Probe {
         Self { all, choosy, needles, glue: memmem::Finder::new(GLUE).into_owned(), escape: memmem::Finder::new(b"\\u").into_owned() }
     }
 
+    /// What [`scan`](Self::scan) would say of a frame that stands alone, whatever bytes are in it: which
+    /// branches may want it, and whether it looks broken.
+    pub fn look(&self, frame: &[u8]) -> (u64, bool) {
+        let hit = |(finder, mask): &(memmem::Finder<'static>, u64)| if finder.find(frame).is_some() { *mask } else { 0 };
+        let mut wanted = self.needles.iter().fold(self.all, |wanted, needle| wanted | hit(needle));
+        if self.choosy & !wanted != 0 && self.escape.find(frame).is_some() {
+            wanted |= self.choosy;
+        }
+        (wanted, looks_broken(frame))
+    }
+
     /// Calls `visit` for each frame that a branch may want or that looks broken, in order.
     ///
     /// Returns how many frames there were. `bytes` should be whole frames; a part line is left out.
@@ -251,6 +262,9 @@ mod tests {
             let mut looks = Vec::new();
             let count = probe.scan(&bytes, Framing::Lines, |look| looks.push(look));
             prop_assert_eq!(count as usize, frames(&bytes).count());
+            for look in &looks {
+                prop_assert_eq!(probe.look(&bytes[look.frame.start..look.frame.end]), (look.wanted, look.broken));
+            }
             prop_assert_eq!(looks, naive(&bytes, &[b"fail2ban", b"eventID"]));
         }
 

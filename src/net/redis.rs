@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, reason = "the CA is a file of the operator, read when a connection is made")]
 
 pub mod commands;
+pub mod stream;
 
 use std::{cell::RefCell, fmt, path::PathBuf, time::Duration};
 

@@ -8,10 +8,11 @@
 
 use std::{fmt, path::PathBuf, rc::Rc, sync::Arc};
 
+pub use crate::register::{Finding, Level};
 use crate::{
     checkpoint::{Row, SegmentRow},
     clock::Nanos,
-    io::{Io, LocalFuture, Slab},
+    io::{Executor, Io, LocalFuture, Slab},
     metrics::Standing,
     position::{Position, encode_name},
     register::{Field, Section},
@@ -23,6 +24,8 @@ crate::register! { Kind:
     file::File,
     stdin::Stdin,
     agent::Agent,
+    redis_stream::RedisStream,
+    kafka::Kafka,
 }
 
 pub mod spool;
@@ -94,11 +97,38 @@ pub trait Spec: Send + Sync + fmt::Debug {
     fn is_kept(&self) -> bool {
         false
     }
+    /// Both halves of a source that speaks to the network: what runs on its home shard, which must not, and
+    /// what runs on the edge thread. `None` for a kind that [`build`](Self::build) makes whole.
+    fn halves(&self, name: &str, instance: &str) -> Option<Halves> {
+        let _ = (name, instance);
+        None
+    }
+    /// Asks the other side whether it would answer us: `shipper check`. May block a few seconds.
+    /// One line per finding.
+    fn check(&self, name: &str) -> Vec<Finding> {
+        let _ = name;
+        Vec::new()
+    }
+    /// What of the other side's set-up may lose records, for `shipper doctor`. May block a few seconds.
+    fn survey(&self) -> Vec<Finding> {
+        Vec::new()
+    }
     /// What it reads of the file system, for `shipper doctor`.
     fn reads(&self) -> Vec<Reads> {
         Vec::new()
     }
 }
+
+/// A source in two halves; see [`Spec::halves`].
+pub struct Halves {
+    /// Makes the half of the home shard, on that shard.
+    pub home: Box<dyn FnOnce() -> Box<dyn Source> + Send>,
+    /// Runs the half of the edge thread, until the other one says that it is done.
+    pub edge: EdgeHalf,
+}
+
+/// Runs on the edge thread.
+pub type EdgeHalf = Box<dyn FnOnce(Rc<dyn Executor>, Standing) -> LocalFuture<'static, ()> + Send>;
 
 /// Something that a source reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,8 +162,32 @@ pub trait Admit {
     /// Waits until all that was told so far is saved, or the source should stop. Awaited before
     /// the first bytes under addresses that a restart could give to others.
     fn saved(&self) -> LocalFuture<'_, ()>;
-    /// Hands bytes in, in the order of the stream; waits for credits.
-    fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, ()>;
+    /// Hands bytes in, in the order of the stream; waits for credits. False if the agent drains and the
+    /// chunk was not taken: nothing may be handed in after it.
+    fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, bool>;
+    /// The way back: how many chunks of the stream, in the order in which they were handed in and without a
+    /// gap, owe nothing any more in any branch.
+    fn settled(&self, stream: &str) -> u64 {
+        let _ = stream;
+        0
+    }
+    /// Waits until [`settled`](Self::settled) may have moved; false once it will not move any more. One task
+    /// at a time may wait.
+    fn settles(&self) -> LocalFuture<'_, bool> {
+        Box::pin(std::future::ready(false))
+    }
+    /// True while a stream is known: it was opened, and has not ended with nothing under way.
+    fn is_open(&self, stream: &str) -> bool {
+        let _ = stream;
+        false
+    }
+    /// How much of the credits is used, in percent.
+    fn used(&self) -> u8 {
+        0
+    }
+    /// Says that nothing more will be handed in, though the source runs on: it tells the other side what is
+    /// still settled while the agent drains.
+    fn last(&self) {}
     /// Tells how far the reader is behind, in bytes.
     fn lag(&self, bytes: u64);
     /// Counts bytes that vanished unread.
@@ -177,6 +231,73 @@ pub enum At {
     },
     /// Numbered records: the first one's number.
     Count { origin: Arc<str>, first: u64 },
+    /// Entries of a stream that somebody else keeps, each in a place of its own, without gaps in the slab.
+    Entries {
+        /// Text of an origin before the entry's own part.
+        origin: Arc<str>,
+        entries: Vec<EntryAt>,
+        /// Everything below has now been handed in.
+        end: Position,
+    },
+}
+
+impl At {
+    /// The place of the first entry, of a chunk of entries.
+    pub fn first(&self) -> Option<&Position> {
+        match self {
+            At::Entries { entries, .. } => entries.first().map(|entry| &entry.position),
+            _ => None,
+        }
+    }
+}
+
+/// Where an entry lies, in the slab and in its stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntryAt {
+    /// Bytes from the start of the slab, and length.
+    pub start: u32,
+    pub len: u32,
+    pub position: Position,
+    /// Wall time at which its stream took it in.
+    pub received: Nanos,
+    /// Why it can be no record, and what a person should know of that.
+    pub refused: Option<(&'static str, String)>,
+}
+
+/// Entries gathered for one chunk.
+#[derive(Debug, Default)]
+pub struct Entries {
+    bytes: Vec<u8>,
+    all: Vec<EntryAt>,
+}
+
+impl Entries {
+    /// Adds one.
+    pub fn push(&mut self, bytes: &[u8], position: Position, received: Nanos, refused: Option<(&'static str, String)>) {
+        let (start, len) = (self.bytes.len(), bytes.len());
+        let narrow = |n: usize| u32::try_from(n).expect("a chunk is smaller than 4 GiB");
+        self.bytes.extend_from_slice(bytes);
+        self.all.push(EntryAt { start: narrow(start), len: narrow(len), position, received, refused });
+    }
+    /// Their bytes so far.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len()
+    }
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.all.len()
+    }
+    /// True before the first.
+    pub fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+    /// All of them, as a chunk.
+    ///
+    /// - `received`: wall time now.
+    pub fn into_chunk(self, origin: Arc<str>, end: Position, received: Nanos) -> Chunk {
+        let at = At::Entries { origin, entries: self.all, end };
+        Chunk { slab: Slab::from_bytes(self.bytes), at, kind: ChunkKind::Entries, received, own: false, rung: None }
+    }
 }
 
 /// What a chunk holds.
@@ -190,6 +311,8 @@ pub enum ChunkKind {
     Broken(&'static str),
     /// Whole entries of a spool: messages that were emitted before.
     Spooled,
+    /// Records one after another, whatever bytes are in them; where each lies says [`At::Entries`].
+    Entries,
 }
 
 /// What ends a source.

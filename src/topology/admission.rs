@@ -67,6 +67,7 @@ impl Admit for SourceHome {
             ledger: Ledger::new(from.clone()),
             in_flight: VecDeque::new(),
             first: 0,
+            settled: 0,
             start: from,
             unacked: 0,
             segments,
@@ -122,7 +123,7 @@ impl Admit for SourceHome {
         })
     }
 
-    fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, ()> {
+    fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, bool> {
         Box::pin(async move {
             let number = self.streams.borrow().iter().position(|s| s.name == stream).expect("a stream is opened before its first chunk");
             loop {
@@ -131,7 +132,7 @@ impl Admit for SourceHome {
                 }
                 // A chunk that is not admitted is read again at the next start.
                 if self.closed.get() {
-                    return;
+                    return false;
                 }
                 self.credit.wait().await;
             }
@@ -145,7 +146,35 @@ impl Admit for SourceHome {
                 let ready = self.setup.borrow_mut().desk.ready(chunk, &from);
                 self.take_back(ticket, ready);
             }
+            true
         })
+    }
+
+    fn settled(&self, stream: &str) -> u64 {
+        self.streams.borrow().iter().find(|s| s.name == stream).map_or(0, |s| s.settled)
+    }
+
+    fn settles(&self) -> LocalFuture<'_, bool> {
+        Box::pin(async {
+            if !self.is_over.get() {
+                self.settles.wait().await;
+            }
+            !self.is_over.get()
+        })
+    }
+
+    fn is_open(&self, stream: &str) -> bool {
+        self.streams.borrow().iter().any(|s| s.name == stream)
+    }
+
+    fn used(&self) -> u8 {
+        let (bytes, batches) = self.charged();
+        let percent = (bytes * 100 / limits::CREDIT_BYTES).max(batches as u64 * 100 / limits::CREDIT_BATCHES as u64);
+        u8::try_from(percent).unwrap_or(u8::MAX)
+    }
+
+    fn last(&self) {
+        self.last.raise();
     }
 
     fn store(&self) -> Option<StoreHandle> {
@@ -184,6 +213,10 @@ fn below(start: &Position, chunk: &Chunk) -> u64 {
                 std::cmp::Ordering::Equal => offset.saturating_sub(*o).min(chunk.slab.bytes.len() as u64),
                 std::cmp::Ordering::Greater => 0,
             }
+        }
+        // Redis itself keeps what is not acked, and gives it again in any order.
+        (Position::Kafka { .. }, At::Entries { entries, .. }) => {
+            entries.iter().take_while(|entry| entry.position < *start).map(|entry| u64::from(entry.len)).sum()
         }
         _ => 0,
     }

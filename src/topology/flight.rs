@@ -71,12 +71,18 @@ pub struct Flight {
     /// Made later, by lookups; their numbers rise.
     children: Vec<Arc<Batch>>,
     pub account: Account,
+    /// The source handed it in; else it was made here.
+    pub is_of_source: bool,
 }
 
 impl Flight {
     /// A batch that has just been admitted.
     pub fn new(batch: Arc<Batch>, account: Account) -> Self {
-        Self { batch, children: Vec::new(), account }
+        Self { batch, children: Vec::new(), account, is_of_source: false }
+    }
+    /// A chunk of the source that has just been admitted.
+    pub fn of_source(batch: Arc<Batch>, account: Account) -> Self {
+        Self { is_of_source: true, ..Self::new(batch, account) }
     }
     /// The message of this number.
     pub fn message(&self, n: u32) -> Message<'_> {

@@ -3,12 +3,14 @@
 //! A [`Desk`] serves one source on one shard; what it makes of a slab depends on the slab alone,
 //! so any shard may do it.
 
+use std::ops::Range;
+
 use crate::{
     alert::{Parser, Piece, salvage},
     batch::{Again, Draft, DraftPool, Place},
     framing::{Framing, Look, Probe},
     handlers::{Fate, Handler, Needles, Record, Rejection},
-    position::Origin,
+    position::{Origin, Position},
     sources::{At, Chunk, ChunkKind},
     spool::{self, Found},
 };
@@ -120,12 +122,13 @@ impl Desk {
                 let place = Place { start: 0, len: narrow(handled.draft.bytes().len()) };
                 let branches = (0..self.seats.len()).filter(|b| from[*b] < bytes).fold(0, |mask, b| mask | 1 << b);
                 handled.records = 1;
-                let origin = origin(&at, place, 0).to_string();
+                let origin = origin(&at, place, 0, "").to_string();
                 handled.rejected.push(Rejected { place, origin, branches, reason, detail: String::new() });
             }
             ChunkKind::Lines => self.frames(&mut handled, Framing::Lines, &at, (received, own), from),
             ChunkKind::Objects => self.frames(&mut handled, Framing::Objects, &at, (received, own), from),
-            ChunkKind::Spooled => self.entries(&mut handled, &at, from),
+            ChunkKind::Spooled => self.spooled(&mut handled, &at, from),
+            ChunkKind::Entries => self.entries(&mut handled, &at, own, from),
         }
         (handled, at)
     }
@@ -144,7 +147,7 @@ impl Desk {
         // Bytes that each branch was shown; the rest it did not want.
         let mut shown = vec![0u64; self.seats.len()];
         for look in &looks {
-            let seen = Seen { at, number: look.number, received, own };
+            let seen = Seen { at, number: look.number, text: "", received, own };
             let whole = Place { start: narrow(look.frame.start), len: narrow(look.frame.next - look.frame.start) };
             let offered = (0..self.seats.len()).filter(|b| from[*b] <= look.frame.start as u64).fold(0u64, |mask, b| mask | 1 << b);
             let parses = !look.broken || self.parser.alert(&handled.draft.bytes()[look.frame.start..look.frame.end]).root().is_ok();
@@ -160,15 +163,7 @@ impl Desk {
                 continue;
             }
             let range = look.frame.start..look.frame.end;
-            let mut others = offered;
-            for branch in 0..self.seats.len() {
-                if (look.wanted & offered) >> branch & 1 == 1
-                    && let Some(pieces) = self.seats[branch].handler.salvage(&handled.draft.bytes()[range.clone()])
-                {
-                    others &= !(1 << branch);
-                    self.pieces(handled, &mut shown, pieces, whole, (1 << branch, 1 << branch), &seen);
-                }
-            }
+            let others = self.salvaged(handled, &mut shown, range.clone(), whole, (look.wanted, offered), &seen);
             if others != 0 {
                 let pieces = salvage(&handled.draft.bytes()[range]);
                 self.pieces(handled, &mut shown, pieces, whole, (look.wanted, others), &seen);
@@ -180,6 +175,29 @@ impl Desk {
             tally.drop("unwanted", unseen);
         }
         self.looks = looks;
+    }
+
+    /// Asks the handlers that may want a frame that is not whole what they make of it, and goes through that.
+    /// Returns the branches of `offered` whose handlers leave it to others.
+    fn salvaged(
+        &mut self,
+        handled: &mut Handled,
+        shown: &mut [u64],
+        range: Range<usize>,
+        whole: Place,
+        (wanted, offered): (u64, u64),
+        seen: &Seen<'_>,
+    ) -> u64 {
+        let mut others = offered;
+        for branch in 0..self.seats.len() {
+            if (wanted & offered) >> branch & 1 == 1
+                && let Some(pieces) = self.seats[branch].handler.salvage(&handled.draft.bytes()[range.clone()])
+            {
+                others &= !(1 << branch);
+                self.pieces(handled, shown, pieces, whole, (1 << branch, 1 << branch), seen);
+            }
+        }
+        others
     }
 
     /// Goes through the pieces of a frame that is not whole.
@@ -211,7 +229,7 @@ impl Desk {
                         *shown += if offered >> branch & 1 == 1 { u64::from(place.len) } else { 0 };
                     }
                     if offered != 0 {
-                        let origin = origin(seen.at, place, seen.number).to_string();
+                        let origin = origin(seen.at, place, seen.number, seen.text).to_string();
                         handled.rejected.push(Rejected { place, origin, branches: offered, reason, detail: String::new() });
                     }
                 }
@@ -219,8 +237,54 @@ impl Desk {
         }
     }
 
+    /// Offers entries: records by themselves, that may hold newlines. What looks broken and is no JSON is left to
+    /// handlers that can make something of it, and is not searched for others, since nothing else can be in it.
+    fn entries(&mut self, handled: &mut Handled, at: &At, own: bool, from: &[u64]) {
+        let At::Entries { origin: stream, entries, .. } = at else { return };
+        let mut shown = vec![0u64; self.seats.len()];
+        let mut text = String::new();
+        for (number, entry) in (0..).zip(entries) {
+            handled.records += 1;
+            let place = Place { start: entry.start, len: entry.len };
+            let offered = (0..self.seats.len()).filter(|b| from[*b] <= u64::from(entry.start)).fold(0u64, |mask, b| mask | 1 << b);
+            text.clear();
+            if let Position::Redis { ms, .. } = entry.position {
+                use std::fmt::Write;
+                let _ = write!(text, "{stream}/{ms}-");
+            }
+            let seen = Seen { at, number, text: &text, received: entry.received, own };
+            let range = entry.start as usize..(entry.start + entry.len) as usize;
+            let frame = &handled.draft.bytes()[range.clone()];
+            let (wanted, looks_broken) = self.probe.look(frame);
+            let refused = match &entry.refused {
+                None if looks_broken => self.parser.alert(frame).root().err().map(|error| ("not_json", error.to_string())),
+                refused => refused.clone(),
+            };
+            if let Some((reason, detail)) = refused {
+                let offered = if entry.refused.is_some() {
+                    offered
+                } else {
+                    self.salvaged(handled, &mut shown, range, place, (wanted, offered), &seen)
+                };
+                for (branch, shown) in shown.iter_mut().enumerate() {
+                    *shown += if offered >> branch & 1 == 1 { u64::from(place.len) } else { 0 };
+                }
+                if offered != 0 {
+                    let origin = origin(at, place, number, &text).to_string();
+                    handled.rejected.push(Rejected { place, origin, branches: offered, reason, detail });
+                }
+                continue;
+            }
+            self.offer(handled, &mut shown, place, entry.len as usize, wanted & offered, &seen);
+        }
+        for (tally, shown) in handled.tallies.iter_mut().zip(&shown) {
+            let unseen = tally.read.saturating_sub(*shown);
+            tally.drop("unwanted", unseen);
+        }
+    }
+
     /// Emits what a spool kept. What is read are the records' bytes, as they were when they were put by.
-    fn entries(&self, handled: &mut Handled, at: &At, from: &[u64]) {
+    fn spooled(&self, handled: &mut Handled, at: &At, from: &[u64]) {
         let base = if let At::File { offset, .. } = at { *offset } else { 0 };
         handled.tallies.iter_mut().for_each(|tally| tally.read = 0);
         let all: Vec<Found> = spool::entries(handled.draft.bytes(), base).collect();
@@ -242,7 +306,7 @@ impl Desk {
                     }
                 }
                 Found::Damaged { .. } => {
-                    let (branches, origin) = (offered.fold(0, |mask, b| mask | 1 << b), origin(at, place, 0).to_string());
+                    let (branches, origin) = (offered.fold(0, |mask, b| mask | 1 << b), origin(at, place, 0, "").to_string());
                     handled.rejected.push(Rejected { place, origin, branches, reason: "spool_damaged", detail: String::new() });
                 }
             }
@@ -264,7 +328,7 @@ impl Desk {
             let len = u64::from(place.len);
             let before = handled.draft.len();
             let fate = {
-                let origin = origin(seen.at, place, seen.number);
+                let origin = origin(seen.at, place, seen.number, seen.text);
                 let (bytes, mut out) = handled.draft.outbox(place, narrow(branch) as u8, &seat.routes, origin);
                 let frame = &bytes[..frame_len];
                 let record = Record { frame, origin, received: seen.received, own: seen.own };
@@ -281,16 +345,8 @@ impl Desk {
                 }
                 Fate::Rejected(rejection) => {
                     handled.draft.cut_back(before);
-                    let start = place.start as usize;
-                    let frame = &handled.draft.bytes()[start..start + frame_len];
-                    // It looked whole and was not: two records in one line, for example.
-                    let pieces = if rejection.reason == "not_json" { seat.handler.salvage(frame) } else { None };
-                    if let Some(pieces) = pieces.filter(|pieces| pieces.len() > 1) {
-                        self.pieces(handled, shown, pieces, place, (1 << branch, 1 << branch), seen);
-                        continue;
-                    }
-                    let origin = origin(seen.at, place, seen.number).to_string();
                     let Rejection { reason, detail } = rejection;
+                    let origin = origin(seen.at, place, seen.number, seen.text).to_string();
                     handled.rejected.push(Rejected { place, origin, branches: 1 << branch, reason, detail });
                 }
             }
@@ -304,15 +360,22 @@ struct Seen<'a> {
     at: &'a At,
     /// Which frame of the slab it is, from 0.
     number: u32,
+    /// Of an entry whose place is two numbers: its origin up to the second.
+    text: &'a str,
     received: u64,
     own: bool,
 }
 
-/// The origin of a record of a chunk: its bytes in a file, else its number.
-fn origin(at: &At, place: Place, number: u32) -> Origin<'_> {
+/// The origin of a record of a chunk: its bytes in a file, else its number, else its own place.
+fn origin<'a>(at: &'a At, place: Place, number: u32, text: &'a str) -> Origin<'a> {
     match at {
         At::File { origin, offset, .. } => Origin { stream: origin, offset: offset + u64::from(place.start), len: Some(place.len) },
         At::Count { origin, first } => Origin { stream: origin, offset: first + u64::from(number), len: None },
+        At::Entries { origin, entries, .. } => match entries.get(number as usize).map(|entry| &entry.position) {
+            Some(Position::Redis { seq, .. }) => Origin { stream: text, offset: *seq, len: None },
+            Some(Position::Kafka { offset, .. }) => Origin { stream: origin, offset: offset.unsigned_abs(), len: None },
+            _ => Origin { stream: origin, offset: u64::from(number), len: None },
+        },
     }
 }
 
@@ -409,5 +472,35 @@ mod tests {
         let batch = handled.draft.finish(0, crate::position::Position::Count(43), 0);
         let origins: Vec<_> = (0..2).map(|n| batch.message(n).headers().next().unwrap().1.to_vec()).collect();
         assert_eq!(origins, [b"stdin/1/40".to_vec(), b"stdin/1/42".to_vec()]);
+    }
+
+    fn again(chunk: &Chunk) -> Chunk {
+        let Chunk { slab, at, kind, received, own, rung } = chunk;
+        Chunk { slab: Slab::from_bytes(slab.bytes.clone()), at: at.clone(), kind: *kind, received: *received, own: *own, rung: *rung }
+    }
+
+    #[test]
+    fn an_entry_is_a_record_whatever_bytes_are_in_it() {
+        use crate::sources::Entries;
+        let mut entries = Entries::default();
+        let redis = |ms, seq| Position::Redis { ms, seq };
+        entries.push(b"{\"a\":\n1}\n", redis(1700, 0), 1, None);
+        entries.push(b"--7b2d-A--\n{\"a\":1}", redis(1700, 3), 2, None);
+        entries.push(b"field: {}", redis(1701, 0), 3, Some(("no_field", "no field".into())));
+        entries.push(b"{}", redis(1702, 1), 4, None);
+        let chunk = entries.into_chunk("redis/waf".into(), redis(1702, 1), 9);
+        let all = chunk.slab.bytes.len() as u64;
+        let (handled, _) = forward().handle(again(&chunk), &[0]);
+        let refused: Vec<_> = handled.rejected.iter().map(|r| (r.origin.as_str(), r.reason)).collect();
+        assert_eq!(refused, [("redis/waf/1700-3", "not_json"), ("redis/waf/1701-0", "no_field")]);
+        assert_eq!((handled.records, handled.tallies[0].read, &handled.tallies[0].dropped), (4, all, &vec![]));
+        let batch = handled.draft.finish(0, redis(1702, 1), 0);
+        let told = |n| (batch.message(n).origin().to_vec(), batch.message(n).payload.to_vec());
+        assert_eq!(told(0), (b"redis/waf/1700-0".to_vec(), b"{\"a\":\n1}\n".to_vec()));
+        assert_eq!(told(1), (b"redis/waf/1702-1".to_vec(), b"{}".to_vec()));
+
+        // What a branch has acked before is not offered again.
+        let (handled, _) = forward().handle(chunk, &[all - 2]);
+        assert_eq!((handled.rejected.len(), handled.tallies[0].read, handled.draft.len()), (0, 2, 1));
     }
 }

@@ -150,6 +150,12 @@ pub struct SourceHome {
     pub(super) closed: Cell<bool>,
     /// True once the source has ended and nothing more is owed.
     drained: Cell<bool>,
+    /// Raised when chunks were settled, and at the end.
+    pub(super) settles: Signal,
+    /// Nothing more will be settled.
+    pub(super) is_over: Cell<bool>,
+    /// Raised when the source says that it hands in no more.
+    pub(super) last: Signal,
     /// Raised when answers were applied: what a drain waits for.
     idle: Signal,
     /// Raised when a row may have changed.
@@ -183,6 +189,9 @@ impl SourceHome {
             credit: Signal::default(),
             closed: Cell::new(false),
             drained: Cell::new(false),
+            settles: Signal::default(),
+            is_over: Cell::new(false),
+            last: Signal::default(),
             idle: Signal::default(),
             changed: Signal::default(),
         })
@@ -280,10 +289,15 @@ impl SourceHome {
     ///
     /// All streams of the source count: the sinks' inboxes have room for one source's credits.
     pub(super) fn has_credit(&self, wanted: u64) -> bool {
+        let (bytes, batches) = self.charged();
+        batches < limits::CREDIT_BATCHES && (bytes == 0 || bytes + wanted <= limits::CREDIT_BYTES)
+    }
+
+    /// Bytes and batches that take credits.
+    pub(super) fn charged(&self) -> (u64, usize) {
         let (streams, order) = (self.streams.borrow(), self.order.borrow());
         let out = (order.bytes(), order.len());
-        let (bytes, batches) = streams.iter().fold(out, |(bytes, batches), s| (bytes + s.ledger.bytes(), batches + s.in_flight.len()));
-        batches < limits::CREDIT_BATCHES && (bytes == 0 || bytes + wanted <= limits::CREDIT_BYTES)
+        streams.iter().fold(out, |(bytes, batches), s| (bytes + s.ledger.bytes(), batches + s.in_flight.len()))
     }
 
     /// The present, as stages are told it.
@@ -443,6 +457,9 @@ impl SourceHome {
 
     /// Tells how much is owed, for the lag and for who looks for a standstill.
     pub(super) fn tell(&self, setup: &Setup, streams: &[Stream], moved: bool) {
+        if moved {
+            self.settles.raise();
+        }
         let unacked = streams.iter().map(|s| s.unacked).sum();
         let oldest = streams.iter().filter_map(|s| s.in_flight.front()).map(|flight| flight.batch.received).min();
         setup.counts.progress.unacked(unacked, oldest, moved, self.on.clock().mono());
@@ -565,6 +582,7 @@ impl SourceHome {
                 Position::File { segment: *segment, incarnation: *incarnation, offset: offset + len }
             }
             At::Count { first, .. } => Position::Count(first + u64::from(records)),
+            At::Entries { end, .. } => end.clone(),
         };
         if let (At::File { segment, incarnation, offset, .. }, Some(crc)) = (&at, rung)
             && let Some((_, ladder)) =
@@ -623,7 +641,7 @@ impl SourceHome {
         stream.end = Some(end.clone());
         batch.seq = stream.ledger.admit(end, charge, &owed);
         let batch = Arc::new(batch);
-        stream.in_flight.push_back(Flight::new(batch.clone(), account));
+        stream.in_flight.push_back(Flight::of_source(batch.clone(), account));
         stream.unacked += len;
         stream.dirty = true;
         let moved = stream.trim();
@@ -661,8 +679,15 @@ impl SourceHome {
         self.bury(setup, Entry { header, bytes }, answer);
     }
 
-    /// The source has ended: writes the last rows.
+    /// Waits until the source says that it hands in no more.
+    pub async fn handed_in(&self) {
+        self.last.wait().await;
+    }
+
+    /// The source has handed in its last, and nobody waits longer for what is owed: writes the last rows.
     pub fn finish(&self) {
+        self.is_over.set(true);
+        self.settles.raise();
         self.drained.set(self.in_flight() == 0 && self.order.borrow().len() == 0);
         self.streams.borrow_mut().iter_mut().for_each(|stream| stream.dirty = true);
         self.publish();

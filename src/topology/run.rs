@@ -83,6 +83,9 @@ pub struct Wiring {
     pub waiter: std::thread::Thread,
 }
 
+/// Nanoseconds that a source has for its last words to another side, even behind the deadline of a drain.
+const LAST_WORDS: u64 = limits::LAST_WORDS_MS * 1_000_000;
+
 /// The running agent.
 pub struct Agent<H: Host = Threads> {
     host: H,
@@ -106,6 +109,9 @@ type Build = Box<dyn FnOnce() -> Result<Box<dyn Sink>, SinkError> + Send>;
 
 /// Builds a lookup on the edge thread.
 type BuildLookup = Box<dyn FnOnce() -> Result<Box<dyn Lookup>, LookupError> + Send>;
+
+/// Makes a source's half on its home shard.
+type BuildHome = Box<dyn FnOnce() -> Box<dyn Source> + Send>;
 
 /// A future for the edge thread (the HTTP face).
 pub type EdgeTask = Box<dyn FnOnce(Rc<dyn Io>) -> LocalFuture<'static, ()> + Send>;
@@ -150,6 +156,15 @@ impl<H: Host> Agent<H> {
         let mut edge_sinks: Vec<(Build, Arc<Inbox>, Standing)> = Vec::new();
         let mut edge_lookups: Vec<(BuildLookup, Arc<Inbox>, Emit, Standing)> = Vec::new();
         let shed = metrics.shed();
+        let (mut of_homes, mut edge_sources) = (Vec::new(), Vec::new());
+        for source in &plan.sources {
+            let halves = source.spec.halves(&source.name, &plan.globals.instance);
+            of_homes.push(halves.map(|halves| {
+                let standing = board.enter(format!("sources.{}", source.name));
+                edge_sources.push((halves.edge, standing.clone()));
+                (halves.home, standing)
+            }));
+        }
         let mut stages = Vec::new();
         for source in 0..plan.sources.len() {
             stages.push(Some(stages_of(&plan, source, &metrics, &rows, host.clock())?));
@@ -217,6 +232,17 @@ impl<H: Host> Agent<H> {
                             }),
                         );
                     }
+                    for (run, standing) in edge_sources {
+                        let (future, done) = (run(io.clone(), standing), Rc::new(Signal::default()));
+                        ended.push(done.clone());
+                        io.spawn(
+                            "source",
+                            Box::pin(async move {
+                                future.await;
+                                done.raise();
+                            }),
+                        );
+                    }
                     for (build, inbox, emit, standing) in edge_lookups {
                         let (on, done) = (io.clone(), Rc::new(Signal::default()));
                         ended.push(done.clone());
@@ -273,6 +299,7 @@ impl<H: Host> Agent<H> {
                     .zip(&mut stages)
                     .map(|(source, stages)| stages.take_if(|_| source.home == shard).unwrap_or_default())
                     .collect(),
+                halves: plan.sources.iter().zip(&mut of_homes).map(|(source, half)| half.take_if(|_| source.home == shard)).collect(),
                 stop: signal,
                 sources: sources.clone(),
                 waiter: waiter.clone(),
@@ -415,6 +442,8 @@ struct Shard {
     shed: Count,
     /// For each source of the plan; those that have their home elsewhere have none here.
     stages: Vec<Stages>,
+    /// The same of sources whose other half is on the edge thread.
+    halves: Vec<Option<(BuildHome, Standing)>>,
     stop: Arc<Signal>,
     sources: Arc<AtomicUsize>,
     waiter: std::thread::Thread,
@@ -450,13 +479,17 @@ impl Shard {
         for (index, source) in plan.sources.iter().enumerate().filter(|(_, s)| s.home == self.number) {
             let stages = std::mem::take(&mut self.stages[index]);
             let home = self.home(index, stages, &own_inboxes, &io);
-            let standing = self.board.enter(format!("sources.{}", source.name));
+            let half = self.halves[index].take();
+            let standing = half.as_ref().map_or_else(|| self.board.enter(format!("sources.{}", source.name)), |half| half.1.clone());
             io.spawn("home", Box::pin(home.clone().serve()));
             io.spawn("rows", Box::pin(home.clone().publish_now_and_then()));
             if home.has_stages() {
                 io.spawn("stages", Box::pin(home.clone().tick_now_and_then()));
             }
-            let running = source.spec.build(&source.name, &self.plan.globals.instance);
+            let running = match half {
+                Some((build, _)) => build(),
+                None => source.spec.build(&source.name, &self.plan.globals.instance),
+            };
             let finished = Rc::new(Signal::default());
             let (left, waiter, ended) = (self.sources.clone(), self.waiter.clone(), finished.clone());
             let counts = usize::from(self.plan.keeps_running(index));
@@ -478,7 +511,11 @@ impl Shard {
         let mut clean = true;
         for (home, finished, is_kept) in &homes {
             home.close();
-            finished.wait().await;
+            tokio::select! {
+                biased;
+                () = finished.wait() => finished.raise(),
+                () = home.handed_in() => {}
+            }
             home.flush_stages();
             let left = deadline.saturating_sub(io.clock().mono());
             let rests = async {
@@ -496,6 +533,16 @@ impl Shard {
         for (home, ..) in &homes {
             home.finish();
             self.aides.home_is_done();
+        }
+        // Some still tell another side what was settled in the end.
+        let until = io.clock().mono().max(deadline.saturating_sub(LAST_WORDS)) + LAST_WORDS;
+        for (_, finished, _) in &homes {
+            let left = until.saturating_sub(io.clock().mono());
+            tokio::select! {
+                biased;
+                () = finished.wait() => {}
+                () = io.sleep(Duration::from_nanos(left)) => {}
+            }
         }
         let left = deadline.saturating_sub(io.clock().mono()).max(1_000_000);
         tokio::select! {

@@ -18,6 +18,8 @@ pub(super) struct Stream {
     /// By number: the first is `first`.
     pub in_flight: VecDeque<Flight>,
     pub first: u64,
+    /// Chunks of the source for which nothing is owed any more, without a gap.
+    pub settled: u64,
     /// Where each branch stood before this start; below it nothing is offered.
     pub start: Vec<Position>,
     /// Everything below has been admitted; `None` before the first batch.
@@ -46,6 +48,7 @@ impl Stream {
         while let Some(flight) = self.in_flight.pop_front_if(|flight| flight.account.open == 0) {
             self.unacked -= flight.batch.slab().bytes.len() as u64;
             self.first += 1;
+            self.settled += u64::from(flight.is_of_source);
         }
         self.first > before
     }

@@ -241,14 +241,14 @@ impl shipper::sources::Admit for Taker {
     fn saved(&self) -> shipper::io::LocalFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
-    fn chunk<'a>(&'a self, _: &'a str, _: shipper::sources::Chunk) -> shipper::io::LocalFuture<'a, ()> {
+    fn chunk<'a>(&'a self, _: &'a str, _: shipper::sources::Chunk) -> shipper::io::LocalFuture<'a, bool> {
         self.taken.set(self.taken.get() + 1);
         let (turns, since) = self.last.get();
         let since = if turns == self.turns.get() { since + 1 } else { 1 };
         self.last.set((self.turns.get(), since));
         self.most_without_a_turn.set(self.most_without_a_turn.get().max(since));
         self.closed.set(self.taken.get() >= self.enough);
-        Box::pin(std::future::ready(()))
+        Box::pin(std::future::ready(true))
     }
     fn lag(&self, _: u64) {}
     fn missed(&self, _: u64) {}

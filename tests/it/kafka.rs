@@ -1,6 +1,6 @@
-//! The Kafka sink over the real producer, on the broker inside the process.
+//! The Kafka sink over the real producer and the Kafka source, on the broker inside the process.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use shipper::{
     clock::SystemClock,
@@ -9,7 +9,11 @@ use shipper::{
     net::kafka::{mock::Embedded, port::Producer, producer::Client},
 };
 
-use crate::kafka_sink::{Driven, batch, numbered, plain, read, settings};
+use crate::{
+    agent::{Started, start, until},
+    kafka_sink::{Driven, batch, numbered, plain, read, settings},
+    kafka_writer::Writer,
+};
 
 #[test]
 fn what_goes_in_lies_in_the_topic_in_order_with_headers() {
@@ -115,4 +119,93 @@ fn neighbours_of_a_refused_batch_are_delivered() {
     sink.finish();
     let payloads: Vec<_> = read(&connection, "t", 50).into_iter().map(|m| m.payload).collect();
     assert_eq!(payloads, (0..50).map(numbered(0)).collect::<Vec<_>>());
+}
+
+/// An agent that reads a topic of this cluster into a file.
+fn reading(cluster: &Embedded, dir: &Path, more: &str) -> Started {
+    let (brokers, out) = (cluster.brokers().join(","), dir.join("out"));
+    let config = format!(
+        "[sources.events]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\ntopics = \"^in\"\ngroup = \"g\"\ncommit_interval = \"100ms\"\n{more}\n\
+         [handlers.all]\nkind = \"forward\"\ninputs = [\"events\"]\n[sinks.out]\nkind = \"file\"\npath = {:?}\ninputs = [\"all\"]\n",
+        out.display().to_string()
+    );
+    start(&config, &dir.join("state"), io::Engine::Pread)
+}
+
+fn numbers(dir: &Path) -> Vec<u64> {
+    let text = std::fs::read_to_string(dir.join("out")).unwrap_or_default();
+    let mut all: Vec<u64> = text.lines().map(|line| line[5..].split(',').next().unwrap().parse().unwrap()).collect();
+    all.sort_unstable();
+    all
+}
+
+#[test]
+fn a_source_reads_every_partition_and_goes_on_where_it_was() {
+    let cluster = Embedded::start(1).unwrap();
+    cluster.create_topic("in", 3).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    let mut writer = Writer::open(&plain(&cluster.brokers().join(",")), "in");
+    writer.write(0..3000);
+    let started = reading(&cluster, dir.path(), "");
+    until("all is read", || numbers(dir.path()) == (0..3000).collect::<Vec<_>>());
+    assert!(started.agent.drain(), "nothing is left");
+    writer.write(3000..3100);
+    writer.tombstones(3);
+    let started = reading(&cluster, dir.path(), "");
+    until("the rest is read", || numbers(dir.path()).len() >= 3100);
+    until("it is ready", || started.board.standings().iter().any(|(name, state)| name == "sources.events" && *state == State::Ready));
+    assert!(started.metrics.text().contains("shipper_kafka_partitions{component=\"sources.events\"} 3"));
+    assert!(started.agent.drain(), "nothing is left");
+    assert_eq!(numbers(dir.path()), (0..3100).collect::<Vec<_>>(), "once each");
+}
+
+#[test]
+fn the_later_of_checkpoint_and_group_says_where_reading_begins() {
+    let cluster = Embedded::start(1).unwrap();
+    cluster.create_topic("in", 1).unwrap();
+    let mut writer = Writer::open(&plain(&cluster.brokers().join(",")), "in");
+    writer.write(0..100);
+    let [one, two] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+    for dir in [&one, &two] {
+        std::fs::create_dir(dir.path().join("state")).unwrap();
+    }
+    let started = reading(&cluster, one.path(), "");
+    until("all is read", || numbers(one.path()).len() == 100);
+    assert!(started.agent.drain());
+    writer.write(100..150);
+    // Another agent of the group, without rows, goes on where the group is.
+    let started = reading(&cluster, two.path(), "");
+    until("the rest is read", || numbers(two.path()).len() == 50);
+    assert!(started.agent.drain());
+    assert_eq!(numbers(two.path()), (100..150).collect::<Vec<_>>());
+    // And the first one's rows, older by now, do not bring that again.
+    writer.write(150..160);
+    let started = reading(&cluster, one.path(), "");
+    until("the last is read", || numbers(one.path()).len() >= 110);
+    assert!(started.agent.drain());
+    assert_eq!(numbers(one.path()), (0..100).chain(150..160).collect::<Vec<_>>());
+}
+
+#[test]
+fn an_outage_of_the_brokers_is_waited_out() {
+    let cluster = Embedded::start(1).unwrap();
+    cluster.create_topic("in", 1).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    let mut writer = Writer::open(&plain(&cluster.brokers().join(",")), "in");
+    writer.write(0..10);
+    let started = reading(&cluster, dir.path(), "");
+    let stands = |wanted: fn(&State) -> bool| {
+        let standings = started.board.standings();
+        standings.iter().any(|(name, state)| name == "sources.events" && wanted(state))
+    };
+    until("all is read", || numbers(dir.path()).len() == 10);
+    cluster.set_down(true);
+    until("the outage is told", || stands(|state| matches!(state, State::Retrying(_))));
+    cluster.set_down(false);
+    until("it is ready again", || stands(|state| *state == State::Ready));
+    writer.write(10..20);
+    until("the rest is read", || numbers(dir.path()).len() == 20);
+    assert!(started.agent.drain());
 }

@@ -16,6 +16,8 @@ mod influx;
 mod kafka;
 #[path = "../support/kafka_sink.rs"]
 mod kafka_sink;
+#[path = "../support/kafka_writer.rs"]
+mod kafka_writer;
 mod many_files;
 mod misp;
 mod misp_import;

@@ -23,8 +23,9 @@ const DAY: jiff::civil::Date = jiff::civil::Date::constant(2026, 3, 14);
 
 /// A scratch folder with a channel, a state and a config.
 pub struct House {
-    pub dir: tempfile::TempDir,
+    pub dir: Arc<tempfile::TempDir>,
     graph: String,
+    pub drain_for: &'static str,
 }
 
 impl House {
@@ -35,9 +36,13 @@ impl House {
     }
     /// - `graph`: what is behind source `alerts`, as TOML, in a house in this folder.
     pub fn with(graph: impl FnOnce(&Path) -> String) -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        let dir = Arc::new(tempfile::tempdir().unwrap());
         let graph = graph(dir.path());
-        Self { dir, graph }
+        Self { dir, graph, drain_for: "60s" }
+    }
+    /// The same house with another graph.
+    pub fn again(&self, graph: impl FnOnce(&str) -> String) -> Self {
+        Self { dir: self.dir.clone(), graph: graph(&self.graph), drain_for: self.drain_for }
     }
     /// The folder that the writer writes into.
     pub fn alerts(&self) -> PathBuf {
@@ -63,10 +68,13 @@ impl House {
     fn config(&self) -> PathBuf {
         let path = self.dir.path().join("shipper.toml");
         let (state, channel) = (self.dir.path().join("state"), self.alerts().join("alerts.json"));
-        let text = format!(
-            "instance = \"mgr-1\"\ndrain_for = \"60s\"\n[state]\ndir = {state:?}\n[sources.alerts]\nkind = \"wazuh\"\npath = {channel:?}\nstart_at = \"beginning\"\n{}",
-            self.graph
-        );
+        // A graph with a source of its own is whole.
+        let source = match self.graph.contains("[sources.") {
+            true => String::new(),
+            false => format!("[sources.alerts]\nkind = \"wazuh\"\npath = {channel:?}\nstart_at = \"beginning\"\n"),
+        };
+        let (drain_for, graph) = (self.drain_for, &self.graph);
+        let text = format!("instance = \"mgr-1\"\ndrain_for = {drain_for:?}\n[state]\ndir = {state:?}\n{source}{graph}");
         fs::write(&path, text).unwrap();
         path
     }
@@ -146,15 +154,23 @@ impl Process {
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
     }
+    /// Sends a signal that ends nothing.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
     /// SIGKILL.
     pub fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
+    /// SIGTERM, and waits for the end, also of a drain that leaves something owed.
+    pub fn end(mut self) {
+        self.signal(rustix::process::Signal::TERM);
+        self.child.wait().unwrap();
+    }
     /// SIGTERM, and waits for the end of the drain.
     pub fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+        self.signal(rustix::process::Signal::TERM);
         let status = self.child.wait().unwrap();
         assert!(status.success(), "{status}: {}", self.lines.lock().unwrap().join("\n"));
     }

@@ -2,7 +2,8 @@
 //! starts them and sets the environment. Sinks against a real InfluxDB and Redis. MISP, which cannot be had here, is a stand-in.
 //!
 //! Where `KAFKA_BROKERS`, `REDIS_URL` or another is not set every test that needs it says that it skips. `SERVICES_ALERTS`
-//! makes the two long runs as long as one likes (1M for the record), `SERVICES_OUTAGE` the outages (60s).
+//! makes the two long runs as long as one likes (1M for the record), `SERVICES_OUTAGE` the outages (60s),
+//! `SERVICES_EVENTS` the runs of events through Redis (200000).
 #![allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
 
 mod agent;
@@ -10,11 +11,15 @@ mod broker;
 mod delivery;
 mod driven;
 mod influx;
+mod kafka_source;
+#[path = "../support/kafka_writer.rs"]
+mod kafka_writer;
 mod misp;
 #[path = "../support/misp.rs"]
 mod misp_standin;
 mod redis;
 mod redis_sink;
+mod redis_stream;
 mod refusals;
 mod tls;
 mod topic;

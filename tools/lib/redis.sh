@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # dir: set by `services`
 # Redis: TCP and unix socket with passwords, TLS, ACL users.
-#   redis            everything; redis-disturbed and redis-alerts are others like it
+#   redis            everything; redis-disturbed, redis-alerts and redis-flushed are others like it
 #   default (redis-secret) may do all; shipper (shipper-secret) what a client of ours needs, on its keys
 
 redis_install() { need redis-server redis-tools iproute2 openssl; }

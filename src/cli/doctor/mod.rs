@@ -1,6 +1,7 @@
 //! `shipper doctor`: what this host offers the agent and what it denies it, each with its remedy.
 //!
-//! It changes nothing and asks nobody on the network; `shipper check` asks the sinks' other sides.
+//! It changes nothing, and on the network it asks only whoever keeps what a source reads how it is set up;
+//! `shipper check` asks all other sides.
 
 #![allow(clippy::disallowed_methods, reason = "a command of the operator looks at the real host")]
 
@@ -107,6 +108,10 @@ pub fn run(args: &Doctor) -> anyhow::Result<ExitCode> {
     findings.extend(places::state(&config.globals, now));
     findings.extend(places::api(&config.globals));
     findings.extend(read.iter().map(|(name, reads)| places::source(name, reads)));
+    for source in &config.sources {
+        let found = source.spec.as_ref().map(|spec| spec.survey()).unwrap_or_default();
+        findings.extend(found.into_iter().map(|found| places::kept_by(&source.name, found)));
+    }
     super::tell(&if args.json {
         format!("{:#}\n", Value::Array(findings.iter().map(Finding::object).collect()))
     } else {

@@ -18,6 +18,7 @@ use crate::{
     clock::Nanos,
     dead_letter::segment_number,
     io::disk::RealDisk,
+    sinks::Level,
     sources::Reads,
     topology::{ConfigError, Globals, Host, Plan},
 };
@@ -246,6 +247,17 @@ pub(super) fn source(name: &str, reads: &Reads) -> Finding {
     }
 }
 
+/// What whoever keeps a source's records is set up to do with them.
+pub(super) fn kept_by(name: &str, found: crate::sources::Finding) -> Finding {
+    let topic = format!("sources.{name}");
+    let (what, remedy) = found.text.split_once("; ").unwrap_or((&found.text, ""));
+    match found.level {
+        Level::Good => Finding::good(topic, found.text),
+        Level::Warning => Finding::warn(topic, what, remedy),
+        Level::Bad => Finding::bad(topic, what, remedy),
+    }
+}
+
 fn listable(topic: &str, folder: &Path) -> Finding {
     let name = folder.display();
     match fs::read_dir(folder) {
@@ -291,7 +303,6 @@ fn let_in(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sinks::Level;
 
     #[test]
     fn room_is_judged_by_what_may_come() {

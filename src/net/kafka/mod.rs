@@ -3,6 +3,7 @@
 //! - [`port`]: what a sink needs of a producer; the simulator has its own.
 //! - [`producer`]: the real one. The shard polls it when librdkafka's queue wakes the shard; there
 //!   is no polling timer and no thread of ours that waits for deliveries.
+//! - [`consumer`]: a member of a group, polled in the same way.
 //! - [`fates`]: what an error means for a message, and what it tells an operator. Pure tables.
 //! - [`settings`]: one vocabulary of settings for sinks and sources.
 //! - [`survey`]: what `shipper check` asks a cluster.
@@ -10,6 +11,7 @@
 //!
 //! Invariant: `wake` holds the only `unsafe` of the crate; nothing here reads an alert.
 
+pub mod consumer;
 pub mod fates;
 pub mod mock;
 pub mod port;

@@ -151,14 +151,6 @@ impl PasswordIn {
 
 /// Properties that are ours, and what to do instead.
 const OURS: &[(&str, &str)] = &[
-    ("acks", "deliveries rest on acks=all; remove it"),
-    ("request.required.acks", "deliveries rest on acks=all; remove it"),
-    ("enable.idempotence", "deliveries rest on an idempotent producer; remove it"),
-    ("enable.gapless.guarantee", "the agent keeps the order itself; remove it"),
-    ("message.timeout.ms", "nothing is given up by time; remove it"),
-    ("delivery.timeout.ms", "nothing is given up by time; remove it"),
-    ("message.send.max.retries", "nothing is given up by count; remove it"),
-    ("retries", "nothing is given up by count; remove it"),
     ("bootstrap.servers", "use setting brokers"),
     ("metadata.broker.list", "use setting brokers"),
     ("client.id", "use setting client_id"),
@@ -181,11 +173,23 @@ const OURS: &[(&str, &str)] = &[
     ),
     ("enable.ssl.certificate.verification", "the broker's certificate is always verified; give the CA in tls.ca"),
     ("ssl.endpoint.identification.algorithm", "the broker's name is always verified; write the name in its certificate into brokers"),
-    ("transactional.id", "transactions are not an option of this component; remove it"),
     ("test.mock.num.brokers", "it replaces the brokers; remove it"),
     ("log.queue", "the agent reads librdkafka's log itself; remove it"),
     ("log_level", "use the agent's own log settings"),
     ("plugin.library.paths", "it loads foreign code into the agent; remove it"),
+];
+
+/// The same of a producer.
+const OURS_OF_PRODUCERS: &[(&str, &str)] = &[
+    ("acks", "deliveries rest on acks=all; remove it"),
+    ("request.required.acks", "deliveries rest on acks=all; remove it"),
+    ("enable.idempotence", "deliveries rest on an idempotent producer; remove it"),
+    ("enable.gapless.guarantee", "the agent keeps the order itself; remove it"),
+    ("message.timeout.ms", "nothing is given up by time; remove it"),
+    ("delivery.timeout.ms", "nothing is given up by time; remove it"),
+    ("message.send.max.retries", "nothing is given up by count; remove it"),
+    ("retries", "nothing is given up by count; remove it"),
+    ("transactional.id", "transactions are not an option of this component; remove it"),
     ("group.id", "a producer has no group; remove it"),
     ("compression.codec", "use setting compression"),
     ("compression.type", "use setting compression"),
@@ -194,6 +198,29 @@ const OURS: &[(&str, &str)] = &[
     ("batch.size", "use setting batch_bytes"),
     ("queue.buffering.max.kbytes", "use setting queue_bytes"),
     ("topic.metadata.propagation.max.ms", "an unknown topic is told within seconds; remove it"),
+];
+
+/// The same of a consumer.
+const OURS_OF_CONSUMERS: &[(&str, &str)] = &[
+    ("group.id", "use setting group"),
+    ("group.instance.id", "use setting group_instance_id"),
+    ("group.protocol", "the group hands partitions over by the classic protocol; remove it"),
+    ("enable.auto.commit", "only what is settled is committed; use setting commit_interval"),
+    ("auto.commit.enable", "only what is settled is committed; use setting commit_interval"),
+    ("auto.commit.interval.ms", "use setting commit_interval"),
+    ("enable.auto.offset.store", "only what is settled is committed; remove it"),
+    ("auto.offset.reset", "use setting start"),
+    ("isolation.level", "use setting read_committed"),
+    ("partition.assignment.strategy", "partitions are handed over one by one; remove it"),
+    ("session.timeout.ms", "use setting session_timeout"),
+    ("socket.timeout.ms", "use setting request_timeout"),
+    ("max.poll.interval.ms", "the agent polls while it waits; remove it"),
+    ("fetch.max.bytes", "use setting fetch_max_bytes"),
+    ("max.partition.fetch.bytes", "use setting max_partition_fetch_bytes"),
+    ("fetch.message.max.bytes", "use setting max_partition_fetch_bytes"),
+    ("queued.max.messages.kbytes", "the agent bounds its memory itself; remove it"),
+    ("enable.partition.eof", "the agent does not ask for it; remove it"),
+    ("check.crcs", "records are always checked; remove it"),
 ];
 
 /// Names that a slip of the hand may have meant.
@@ -243,8 +270,17 @@ const KNOWN: &[&str] = &[
 ];
 
 impl Connection {
-    /// Reads the shared settings of a section; what is wrong is noted there.
+    /// Reads the shared settings of a sink's section; what is wrong is noted there.
     pub fn parse(section: &mut Section<'_>) -> Self {
+        Self::parse_as(section, check_option)
+    }
+
+    /// The same of a source's section.
+    pub fn parse_consumer(section: &mut Section<'_>) -> Self {
+        Self::parse_as(section, check_consumer_option)
+    }
+
+    fn parse_as(section: &mut Section<'_>, check: fn(&str, &str) -> Result<(), String>) -> Self {
         let brokers = section.texts("brokers");
         if section.is_set("brokers") && (brokers.is_empty() || brokers.iter().any(|b| !is_address(b))) {
             section.wrong("brokers", "must name at least one broker, each as host:port; for example [\"kafka.example:9093\"]");
@@ -254,7 +290,7 @@ impl Connection {
         let sasl = Self::parse_sasl(section);
         let options = section.map("options");
         for (name, value) in &options {
-            if let Err(what) = check_option(name, value) {
+            if let Err(what) = check(name, value) {
                 section.wrong("options", what);
             }
         }
@@ -380,18 +416,30 @@ fn is_address(text: &str) -> bool {
         .is_some_and(|(host, port)| !host.is_empty() && !host.contains(['/', ',', ' ']) && port.parse::<u16>().is_ok_and(|p| p > 0))
 }
 
-/// Says whether the operator may set this property so.
+/// Says whether the operator of a producer may set this property so.
 ///
 /// # Errors
 /// Why not, and what to do instead.
 pub fn check_option(name: &str, value: &str) -> Result<(), String> {
-    if let Some((_, remedy)) = OURS.iter().find(|(ours, _)| *ours == name) {
-        return Err(format!("\"{name}\" cannot be set here; {remedy}"));
-    }
     if matches!(name, "max.in.flight" | "max.in.flight.requests.per.connection")
         && value.parse::<u32>().is_ok_and(|n| n > crate::limits::KAFKA_IN_FLIGHT_MAX)
     {
         return Err(format!("\"{name}\" is at most {}: beyond it the order is lost", crate::limits::KAFKA_IN_FLIGHT_MAX));
+    }
+    check_by(name, value, OURS_OF_PRODUCERS)
+}
+
+/// The same of a consumer.
+///
+/// # Errors
+/// Why not, and what to do instead.
+pub fn check_consumer_option(name: &str, value: &str) -> Result<(), String> {
+    check_by(name, value, OURS_OF_CONSUMERS)
+}
+
+fn check_by(name: &str, value: &str, more: &[(&str, &str)]) -> Result<(), String> {
+    if let Some((_, remedy)) = OURS.iter().chain(more).find(|(ours, _)| *ours == name) {
+        return Err(format!("\"{name}\" cannot be set here; {remedy}"));
     }
     let mut config = ClientConfig::new();
     config.set(name, value);
@@ -429,6 +477,17 @@ mod tests {
             assert!(error.contains(part), "{name}: {error}");
         }
         assert_eq!(check_option("socket.timeout.ms", "5000"), Ok(()));
+        for (name, value, part) in [
+            ("group.id", "x", "setting group"),
+            ("enable.auto.offset.store", "true", "settled"),
+            ("auto.offset.reset", "latest", "setting start"),
+            ("sasl.password", "x", "password_file"),
+            ("fetch.wait.max.mss", "1", "librdkafka has no property"),
+        ] {
+            let error = check_consumer_option(name, value).unwrap_err();
+            assert!(error.contains(part), "{name}: {error}");
+        }
+        assert_eq!(check_consumer_option("fetch.wait.max.ms", "50"), Ok(()));
         assert_eq!(check_option("message.max.bytes", "2000000"), Ok(()));
     }
 

@@ -18,6 +18,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode as Code},
     message::DeliveryResult,
+    metadata::Metadata,
     producer::{BaseProducer, Producer as _, ProducerContext},
 };
 
@@ -103,6 +104,43 @@ impl ProducerContext for Context {
     fn delivery(&self, _: &DeliveryResult<'_>, (): ()) {}
 }
 
+/// How many brokers there are, and every topic that this user may see with its partitions. Joins no group.
+///
+/// # Errors
+/// What is in the way of an answer, and the remedy.
+pub fn topics(connection: &Connection, patience: Duration) -> Result<(usize, Vec<(String, usize)>), String> {
+    // A client without a group is one as good as another for this.
+    let client: BaseProducer<Context> = connection
+        .client(&[])?
+        .create_with_context(Context::default())
+        .map_err(|e| format!("cannot make a Kafka client: {e}; correct the setting it names"))?;
+    let metadata = metadata(&client, patience)?;
+    let topics = metadata.topics().iter().filter(|topic| topic.error().is_none());
+    Ok((metadata.brokers().len(), topics.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect()))
+}
+
+/// Asks for metadata until it is answered, something is wrong, or patience ends.
+fn metadata(client: &BaseProducer<Context>, patience: Duration) -> Result<Metadata, String> {
+    let clock = SystemClock::new();
+    loop {
+        let answer = client.client().fetch_metadata(None, ASK);
+        // One call serves one event: errors stand in line behind log lines.
+        (0..EVENTS).for_each(|_| client.poll(Duration::ZERO));
+        let worst = client.context().worst();
+        match (answer, worst) {
+            (Ok(metadata), _) => return Ok(metadata),
+            (Err(_), Some(Trouble::Wrong(text))) => return Err(text),
+            (Err(error), other) if clock.mono() >= nanos(patience) => {
+                return Err(match other {
+                    Some(Trouble::Away(text) | Trouble::Fatal(text)) => text,
+                    _ => format!("no broker answers; see brokers, the network and the brokers themselves ({error})"),
+                });
+            }
+            _ => {}
+        }
+    }
+}
+
 /// Asks; blocks for at most `patience` and a few seconds.
 ///
 /// - `ours`: librdkafka's properties that the sink sets.
@@ -114,24 +152,8 @@ pub fn survey(connection: &Connection, ours: &[(&str, String)], topic: &str, pat
         .client(ours)?
         .create_with_context(Context::default())
         .map_err(|e| format!("cannot make a Kafka client: {e}; correct the setting it names"))?;
+    let metadata = metadata(&producer, patience)?;
     let clock = SystemClock::new();
-    let metadata = loop {
-        let answer = producer.client().fetch_metadata(None, ASK);
-        // One call serves one event: errors stand in line behind log lines.
-        (0..EVENTS).for_each(|_| producer.poll(Duration::ZERO));
-        let worst = producer.context().worst();
-        match (answer, worst) {
-            (Ok(metadata), _) => break metadata,
-            (Err(_), Some(Trouble::Wrong(text))) => return Err(text),
-            (Err(error), other) if clock.mono() >= nanos(patience) => {
-                return Err(match other {
-                    Some(Trouble::Away(text) | Trouble::Fatal(text)) => text,
-                    _ => format!("no broker answers; see brokers, the network and the brokers themselves ({error})"),
-                });
-            }
-            _ => {}
-        }
-    };
     let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
     let mut told = found.map(|found| Topic {
         partitions: found.partitions().len(),

@@ -480,14 +480,14 @@ impl Follow {
         let mut admitted = self.admit.chunk(&self.stream, Chunk { slab, at, kind, received, own: false, rung });
         tokio::select! {
             biased;
-            () = &mut admitted => return,
+            _ = &mut admitted => return,
             () = std::future::ready(()) => {}
         }
         // While nothing is admitted the file grows on, and so does the lag that is told.
         loop {
             tokio::select! {
                 biased;
-                () = &mut admitted => return,
+                _ = &mut admitted => return,
                 () = self.io.sleep(Duration::from_millis(limits::SAFETY_POLL_MS)) => {
                     if let Ok(now) = open.file.stat() {
                         self.admit.lag(now.size.saturating_sub(open.offset));

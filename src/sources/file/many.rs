@@ -359,7 +359,7 @@ impl Admit for Lagging {
     fn saved(&self) -> LocalFuture<'_, ()> {
         self.admit.saved()
     }
-    fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, ()> {
+    fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, bool> {
         self.admit.chunk(stream, chunk)
     }
     fn lag(&self, bytes: u64) {

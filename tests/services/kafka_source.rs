@@ -1,0 +1,155 @@
+//! Source `kafka` on a real Kafka: each record at least once, none lost, repeats only where nothing was committed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use shipper::net::kafka::settings::Connection;
+
+use crate::{
+    agent::{House, wait},
+    broker::{given, make_topic, services},
+    kafka_writer::Writer,
+};
+
+/// Records of the runs.
+fn events() -> u64 {
+    std::env::var("SERVICES_EVENTS").map_or(20_000, |text| text.parse().expect("SERVICES_EVENTS is a number"))
+}
+
+fn connection(brokers: &str) -> Connection {
+    Connection { brokers: vec![brokers.to_owned()], client_id: "test".into(), ..Connection::default() }
+}
+
+fn house(brokers: &str, topic: &str, more: &str) -> (House, PathBuf) {
+    let mut out = PathBuf::new();
+    let house = House::with(|dir| {
+        out = dir.join("out.jsonl");
+        let path = out.display().to_string();
+        format!(
+            "[sources.events]\nkind = \"kafka\"\nbrokers = [{brokers:?}]\ntopics = [{topic:?}]\ngroup = \"g-{topic}\"\ncommit_interval = \"500ms\"\n\
+             session_timeout = \"6s\"\n{more}\n[handlers.all]\nkind = \"forward\"\ninputs = [\"events\"]\n\
+             [sinks.out]\nkind = \"file\"\npath = {path:?}\ninputs = [\"all\"]\n"
+        )
+    });
+    (house, out)
+}
+
+fn found(out: &[&Path]) -> BTreeMap<u64, u64> {
+    let mut all = BTreeMap::new();
+    for path in out {
+        let text = fs::read_to_string(path).unwrap_or_default();
+        for line in text.lines().filter(|line| line.starts_with("{\"n\":") && line.ends_with('}')) {
+            *all.entry(line[5..].split(',').next().unwrap().parse().unwrap()).or_default() += 1;
+        }
+    }
+    all
+}
+
+#[track_caller]
+fn until_found(out: &[&Path], what: &str, count: u64) {
+    let missing = || count - found(out).keys().filter(|n| **n < count).count() as u64;
+    wait(&format!("{what}: all {count} are found"), || missing() == 0, || format!("{} are missing", missing()));
+}
+
+/// What the group has committed, by partition.
+fn committed(topic: &str) -> BTreeMap<u32, u64> {
+    let text = services(&["tool", "kafka", "groups", "--describe", "--group", &format!("g-{topic}")]);
+    let row = |line: &str| {
+        let columns: Vec<&str> = line.split_whitespace().collect();
+        (columns.get(1) == Some(&topic)).then(|| Some((columns.get(2)?.parse().ok()?, columns.get(3)?.parse().ok()?))).flatten()
+    };
+    text.lines().filter_map(row).collect()
+}
+
+#[test]
+fn kills_lose_nothing_and_repeat_only_what_was_not_committed() {
+    let Some(brokers) = given("KAFKA_BROKERS") else { return };
+    make_topic("kafka", "in-kills", 3, &[]);
+    let (house, out) = house(&brokers, "in-kills", "");
+    let mut writer = Writer::open(&connection(&brokers), "in-kills");
+    let (count, mut agent) = (events(), house.start());
+    for part in 0..4 {
+        writer.write(count * part / 4..count * (part + 1) / 4);
+        if part < 3 {
+            let before = found(&[&out]).len();
+            wait("some of it is out", || found(&[&out]).len() > before, || agent.said());
+            agent.kill();
+            agent = house.start();
+        }
+    }
+    until_found(&[&out], "kills", count);
+    wait("all is committed", || committed("in-kills").values().sum::<u64>() == count, || format!("{:?}", committed("in-kills")));
+    agent.stop();
+    let repeated: u64 = found(&[&out]).values().map(|times| times - 1).sum();
+    eprintln!("{count} records, three kills, {repeated} repeated");
+    // A clean start after a clean stop repeats nothing.
+    let before = found(&[&out]);
+    let agent = house.start();
+    writer.write(count..count + 100);
+    until_found(&[&out], "after a clean stop", count + 100);
+    agent.stop();
+    let after = found(&[&out]);
+    assert!(before.iter().all(|(n, times)| after[n] == *times));
+}
+
+#[test]
+fn three_members_share_six_partitions_and_hand_them_over() {
+    let Some(brokers) = given("KAFKA_BROKERS") else { return };
+    make_topic("kafka", "in-shared", 6, &[]);
+    let mut writer = Writer::open(&connection(&brokers), "in-shared");
+    let houses: Vec<_> = (0..3).map(|_| house(&brokers, "in-shared", "")).collect();
+    let outs: Vec<&Path> = houses.iter().map(|(_, out)| out.as_path()).collect();
+    let count = events();
+    let mut agents = vec![Some(houses[0].0.start()), None, None];
+    // One comes after another, then one is stopped, one is killed, and one comes back.
+    let steps: [(usize, &str); 5] = [(1, "start"), (2, "start"), (0, "stop"), (1, "kill"), (0, "start")];
+    for (step, (who, what)) in (0..).zip(steps) {
+        writer.write(count * step / 6..count * (step + 1) / 6);
+        std::thread::sleep(Duration::from_secs(2));
+        match what {
+            "start" => agents[who] = Some(houses[who].0.start()),
+            "stop" => agents[who].take().unwrap().stop(),
+            _ => agents[who].take().unwrap().kill(),
+        }
+    }
+    writer.write(count * 5 / 6..count);
+    until_found(&outs, "members come and go", count);
+    wait("all is committed", || committed("in-shared").values().sum::<u64>() == count, || format!("{:?}", committed("in-shared")));
+    agents.into_iter().flatten().for_each(|agent| agent.stop());
+    let by: Vec<usize> = outs.iter().map(|out| found(&[out]).len()).collect();
+    let repeated: u64 = found(&outs).values().map(|times| times - 1).sum();
+    eprintln!("{count} records over 6 partitions, by member {by:?}, {repeated} repeated");
+    assert!(by.iter().all(|n| *n > 0), "{by:?}");
+    for (house, _) in &houses {
+        assert_eq!(house.dead_letters().len(), 0);
+    }
+}
+
+#[test]
+fn tombstones_are_passed_over_and_a_topic_that_is_not_there_holds() {
+    let Some(brokers) = given("KAFKA_BROKERS") else { return };
+    make_topic("kafka", "in-tombs", 1, &[]);
+    let mut writer = Writer::open(&connection(&brokers), "in-tombs");
+    writer.write(0..10);
+    writer.tombstones(5);
+    writer.write(10..20);
+    writer.tombstones(5);
+    let (house, out) = house(&brokers, "in-tombs", "");
+    let agent = house.start();
+    until_found(&[&out], "tombstones", 20);
+    wait("they are committed as well", || committed("in-tombs").get(&0) == Some(&30), || format!("{:?}", committed("in-tombs")));
+    agent.stop();
+    let all: BTreeSet<u64> = found(&[&out]).into_keys().collect();
+    assert_eq!(all, (0..20).collect());
+
+    let missing = house.again(|graph| graph.replace("topics = [\"in-tombs\"]", "topics = [\"in-missing\"]"));
+    let (code, text) = missing.check(&[]);
+    assert!(code == Some(69) && text.contains("\"in-missing\" does not exist"), "{code:?} {text}");
+    let agent = missing.start();
+    agent.says(&["holding", "a topic does not exist"]);
+    agent.stop();
+}
