@@ -86,11 +86,11 @@ impl Place {
             _ => return Err("is no address of a Redis; write redis://host:6379, rediss://host:6379 (TLS) or unix:/path".into()),
         };
         if rest.contains('@') {
-            return Err("holds a user or password; use redis.user and redis.password_file".into());
+            return Err("holds a user or password; use username and password_file".into());
         }
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         if rest.contains('/') {
-            return Err("holds a path; use redis.db for the database".into());
+            return Err("holds a path; use db for the database".into());
         }
         let (host, port) = match rest.rsplit_once(':') {
             Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| format!("{port:?} is no port"))?),
@@ -329,12 +329,12 @@ fn is_an_answer(error: &RedisError) -> bool {
 fn explain(place: &Place, error: &RedisError) -> String {
     let remedy = match error.code() {
         _ if error.is_timeout() => "it does not answer in time: raise redis.timeout if it is only slow",
-        Some("NOAUTH") => "it wants a password: set redis.password_file",
-        Some("WRONGPASS") => "user or password is refused: check redis.user and redis.password_file",
+        Some("NOAUTH") => "it wants a password: set password_file",
+        Some("WRONGPASS") => "user or password is refused: check username and password_file",
         Some("NOPERM") => "the user may not do this: allow MGET and SET on the keys of redis.prefix",
         Some("READONLY") => "it is a replica: name the primary",
         Some("OOM") => "its memory is full: raise maxmemory, or let it evict",
-        _ if error.kind() == ErrorKind::AuthenticationFailed => "user or password is refused: check redis.user and redis.password_file",
+        _ if error.kind() == ErrorKind::AuthenticationFailed => "user or password is refused: check username and password_file",
         _ => "see its log",
     };
     let said: String = error.to_string().chars().take(SAID_CHARS).collect();
@@ -359,8 +359,8 @@ mod tests {
             ("rediss://r:8", Ok(Place::Tls { host: "r".into(), port: 8, ca: None })),
             ("unix:/run/r.sock", Ok(Place::Unix("/run/r.sock".into()))),
             ("unix:///run/r.sock", Ok(Place::Unix("/run/r.sock".into()))),
-            ("redis://u:p@r", Err("holds a user or password; use redis.user and redis.password_file".into())),
-            ("redis://r/1", Err("holds a path; use redis.db for the database".into())),
+            ("redis://u:p@r", Err("holds a user or password; use username and password_file".into())),
+            ("redis://r/1", Err("holds a path; use db for the database".into())),
             ("redis://:1", Err("names no host; write redis://host:6379".into())),
             ("redis://r:x", Err("\"x\" is no port".into())),
             ("unix:r", Err("names no absolute path; write unix:/run/redis/redis.sock".into())),

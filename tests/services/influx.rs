@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// A server that was started.
-struct Server {
+pub struct Server {
     name: &'static str,
     url: String,
     /// Lines of TOML that say who we are.
@@ -28,7 +28,7 @@ struct Server {
 }
 
 impl Server {
-    fn given(name: &'static str) -> Option<Self> {
+    pub fn given(name: &'static str) -> Option<Self> {
         let of = |what: &str| format!("{}_{what}", name.to_uppercase());
         let url = given(&of("URL"))?;
         let is_v2 = name == "influx27";
@@ -38,13 +38,13 @@ impl Server {
         };
         Some(Self { name, url, login, is_v2 })
     }
-    fn settings(&self, bucket: &str, more: &str) -> String {
+    pub fn settings(&self, bucket: &str, more: &str) -> String {
         format!("url = {:?}\nbucket = {bucket:?}\n{}{more}\n", self.url, self.login)
     }
     fn start(&self, bucket: &str, more: &str) -> Driven {
         Driven::start(spec("influx", &self.settings(bucket, more)))
     }
-    fn query(&self, bucket: &str, q: &str) -> Value {
+    pub fn query(&self, bucket: &str, q: &str) -> Value {
         serde_json::from_str(&services(&["tool", self.name, bucket, q])).unwrap()
     }
     /// Points of a measurement.

@@ -23,3 +23,4 @@ mod redis_stream;
 mod refusals;
 mod tls;
 mod topic;
+mod waf;

@@ -28,7 +28,7 @@ fn are_right(verdicts: &[Verdict]) {
 fn with_redis(url: &str, prefix: &str, more: &str) -> String {
     let password = given("REDIS_PASSWORD_FILE").unwrap();
     format!(
-        "parents = false\nredis.url = {url:?}\nredis.user = 'shipper'\nredis.password_file = {password:?}\nredis.prefix = {prefix:?}\n{more}"
+        "parents = false\nredis.url = {url:?}\nredis.username = 'shipper'\nredis.password_file = {password:?}\nredis.prefix = {prefix:?}\n{more}"
     )
 }
 

@@ -26,7 +26,7 @@ fn lines(service: &str, args: &[&str]) -> Vec<String> {
 
 fn settings(url: &str, more: &str) -> String {
     let password = given("REDIS_PASSWORD_FILE").unwrap();
-    format!("url = {url:?}\nuser = 'shipper'\npassword_file = {password:?}\nbackoff_max = '1s'\n{more}\n")
+    format!("url = {url:?}\nusername = 'shipper'\npassword_file = {password:?}\nbackoff_max = '1s'\n{more}\n")
 }
 
 fn start(url: &str, more: &str) -> Driven {
@@ -132,7 +132,7 @@ fn what_a_person_must_mend_holds_and_names_it() {
     let text = fresh("text");
     redis("redis", &["set", &text, "no list"]);
     let rows = [
-        (format!("url = {url:?}\nlist = 'waf:x'\nuser = 'shipper'\npassword_file = {:?}", wrong.path()), "user or password is refused"),
+        (format!("url = {url:?}\nlist = 'waf:x'\nusername = 'shipper'\npassword_file = {:?}", wrong.path()), "user or password is refused"),
         (format!("url = {url:?}\nlist = 'waf:x'"), "it wants a password: set user and password_file"),
         (settings(&url, "list = 'other:x'"), "list other:x: "),
         (settings(&url, &format!("list = {text:?}")), text.as_str()),

@@ -6,8 +6,10 @@ use std::{
     fs,
     io::{BufRead, BufReader, Read, Write},
     net::TcpStream,
+    ops::Range,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -18,14 +20,17 @@ use crate::{
     broker::{certificate, given},
 };
 
-/// Events of the long run.
-fn events() -> u64 {
+/// Held by whoever flushes `redis-flushed`, or would mind.
+pub static FLUSHED: Mutex<()> = Mutex::new(());
+
+/// Events of the long runs.
+pub fn events() -> u64 {
     std::env::var("SERVICES_EVENTS").map_or(20_000, |text| text.parse().expect("SERVICES_EVENTS is a number"))
 }
 
 /// What Redis answers.
 #[derive(Clone, Debug, PartialEq)]
-enum Reply {
+pub enum Reply {
     Text(String),
     Number(i64),
     List(Vec<Reply>),
@@ -34,14 +39,14 @@ enum Reply {
 }
 
 impl Reply {
-    fn list(&self) -> &[Reply] {
+    pub fn list(&self) -> &[Reply] {
         match self {
             Reply::List(all) => all,
             Reply::Nil => &[],
             other => panic!("{other:?} is no list"),
         }
     }
-    fn number(&self) -> i64 {
+    pub fn number(&self) -> i64 {
         match self {
             Reply::Number(n) => *n,
             other => panic!("{other:?} is no number"),
@@ -50,10 +55,10 @@ impl Reply {
 }
 
 /// An administrator of a Redis: RESP by hand, so that what is tested does not test itself.
-struct Admin(BufReader<TcpStream>);
+pub struct Admin(BufReader<TcpStream>);
 
 impl Admin {
-    fn of(url: &str) -> Self {
+    pub fn of(url: &str) -> Self {
         let stream = TcpStream::connect(url.trim_start_matches("redis://")).unwrap();
         let mut admin = Self(BufReader::new(stream));
         assert_eq!(admin.ask(&["AUTH", "redis-secret"]), Reply::Text("OK".into()));
@@ -63,7 +68,7 @@ impl Admin {
         write!(bytes, "*{}\r\n", args.len()).unwrap();
         args.iter().for_each(|arg| write!(bytes, "${}\r\n{arg}\r\n", arg.len()).unwrap());
     }
-    fn ask(&mut self, args: &[&str]) -> Reply {
+    pub fn ask(&mut self, args: &[&str]) -> Reply {
         let mut bytes = Vec::new();
         Self::put(&mut bytes, args);
         self.0.get_mut().write_all(&bytes).unwrap();
@@ -89,8 +94,11 @@ impl Admin {
             other => panic!("{other}{rest}"),
         }
     }
-    /// Adds the events `from..to`, many at a time; `more` stands between key and id (`MAXLEN`, `100`).
-    fn add(&mut self, key: &str, numbers: std::ops::Range<u64>, more: &[&str]) {
+    fn add(&mut self, key: &str, numbers: Range<u64>, more: &[&str]) {
+        self.add_each(key, numbers, more, event);
+    }
+    /// Adds an event for each number, many at a time; `more` stands between key and id (`MAXLEN`, `100`).
+    pub fn add_each(&mut self, key: &str, numbers: Range<u64>, more: &[&str], event: fn(u64) -> String) {
         for first in numbers.clone().step_by(500) {
             let (mut bytes, last) = (Vec::new(), numbers.end.min(first + 500));
             for n in first..last {
@@ -103,7 +111,7 @@ impl Admin {
             }
         }
     }
-    fn pending(&mut self, key: &str) -> i64 {
+    pub fn pending(&mut self, key: &str) -> i64 {
         self.ask(&["XPENDING", key, "waf"]).list()[0].number()
     }
 }
@@ -149,7 +157,7 @@ fn found(out: &Path) -> BTreeMap<u64, u64> {
 }
 
 /// The sum of a metric over its labels, as the running agent tells it.
-fn metric(house: &House, name: &str) -> u64 {
+pub fn metric(house: &House, name: &str) -> u64 {
     let Ok(mut stream) = UnixStream::connect(house.dir.path().join("api.sock")) else { return 0 };
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
     let mut text = String::new();
@@ -170,6 +178,7 @@ fn until_found(out: &Path, what: &str, wanted: &BTreeSet<u64>) {
 #[test]
 fn every_event_comes_out_that_was_not_trimmed_or_flushed_unread() {
     let Some(url) = given("REDIS_FLUSHED_URL") else { return };
+    let _alone = FLUSHED.lock().unwrap_or_else(PoisonError::into_inner);
     let (count, key) = (events(), "waf:main");
     let mut admin = Admin::of(&url);
     admin.ask(&["DEL", key]);
@@ -267,7 +276,7 @@ fn every_event_comes_out_that_was_not_trimmed_or_flushed_unread() {
 }
 
 impl Admin {
-    fn pending_or_none(&mut self, key: &str) -> Option<i64> {
+    pub fn pending_or_none(&mut self, key: &str) -> Option<i64> {
         match self.ask(&["XPENDING", key, "waf"]) {
             Reply::List(all) => Some(all[0].number()),
             _ => None,

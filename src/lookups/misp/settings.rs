@@ -116,7 +116,7 @@ pub static FIELDS: &[Field] = &[
         "A Redis as a cache beside our own: redis://host:6379, rediss://host:6379 (TLS) or unix:/path. Whatever goes wrong there, lookups go on.",
     ),
     Field::optional("redis.ca", Type::Path, "PEM file with the CA that vouches for a rediss:// Redis; unset: the system's CAs."),
-    Field::optional("redis.user", Type::Text, "ACL user of Redis; unset: its default user."),
+    Field::optional("redis.username", Type::Text, "ACL user of Redis; unset: its default user."),
     Field::optional("redis.password_file", Type::Path, "File whose first line is the password for Redis; read again at each connection."),
     Field::new("redis.db", Type::Int { min: 0, max: 65_535 }, "0", "Database of Redis."),
     Field::new(
@@ -324,12 +324,12 @@ impl Settings {
     fn redis(section: &mut Section<'_>) -> Option<(Redis, String)> {
         let timeout = section.span("redis.timeout");
         let ca = section.opt_path("redis.ca");
-        let user = section.opt_text("redis.user");
+        let user = section.opt_text("redis.username");
         let password_file = section.opt_path("redis.password_file");
         let db = u32::try_from(section.int("redis.db")).unwrap_or(0);
         let prefix = section.text("redis.prefix");
         let Some(url) = section.opt_text("redis.url") else {
-            for name in ["redis.ca", "redis.user", "redis.password_file", "redis.db", "redis.prefix", "redis.timeout"] {
+            for name in ["redis.ca", "redis.username", "redis.password_file", "redis.db", "redis.prefix", "redis.timeout"] {
                 if section.is_set(name) {
                     section.wrong(name, "says nothing without redis.url; set that, or remove this");
                 }
@@ -337,7 +337,7 @@ impl Settings {
             return None;
         };
         if user.is_some() && password_file.is_none() {
-            section.wrong("redis.user", "needs redis.password_file");
+            section.wrong("redis.username", "needs redis.password_file");
         }
         match Place::parse(&url, ca.clone()) {
             Ok(place) => {
@@ -401,9 +401,9 @@ mod tests {
             ("url = 'https://m'\nkey = 'abc'", "secrets do not stand in the config; write them to a file and set \"key_file\""),
             ("url = 'https://m'\ntimeout = '5ms'", "lookups.misp.timeout: is at least 1000ms"),
             ("url = 'https://m'\nnetworks_every = '5s'", "is at least 60s, or 0 for never"),
-            ("url = 'https://m'\nredis.user = 'a'", "redis.user: says nothing without redis.url"),
+            ("url = 'https://m'\nredis.username = 'a'", "redis.username: says nothing without redis.url"),
             ("url = 'https://m'\nredis.url = 'r:6379'", "is no address of a Redis"),
-            ("url = 'https://m'\nredis.url = 'redis://r'\nredis.user = 'a'", "needs redis.password_file"),
+            ("url = 'https://m'\nredis.url = 'redis://r'\nredis.username = 'a'", "needs redis.password_file"),
             ("url = 'https://m'\nredis.url = 'redis://r'\nredis.ca = '/c'", "says nothing without TLS"),
             ("url = 'https://m'\nmode = 'mirror'", "lookups.misp.indicators: must be set in mode mirror"),
             ("url = 'https://m'\nmode = 'mirror'\nindicators = 't'\nredis.url = 'redis://r'", "redis.url: says nothing in mode mirror"),

@@ -16,7 +16,7 @@ pub(super) const FIELDS: &[Field] = &[
         "redis://host:6379, rediss://host:6379 (TLS) or unix:/path. User, password and database have settings of their own.",
     ),
     Field::optional("tls.ca", Type::Path, "PEM file with the CA that vouches for a rediss:// server; unset: the system's CAs."),
-    Field::optional("user", Type::Text, "ACL user; unset: the default user."),
+    Field::optional("username", Type::Text, "ACL user; unset: the default user."),
     Field::optional("password_file", Type::Path, "File whose first line is the password; read again at each connection."),
     Field::new("db", Type::Int { min: 0, max: 65_535 }, "0", "Number of the database."),
     Field::new(
@@ -84,9 +84,9 @@ impl Settings {
         if ca.is_some() && !matches!(place, Place::Tls { .. }) {
             section.wrong("tls.ca", "says nothing without TLS; write url as rediss://…");
         }
-        let (user, password_file) = (section.opt_text("user"), section.opt_path("password_file"));
+        let (user, password_file) = (section.opt_text("username"), section.opt_path("password_file"));
         if user.is_some() && password_file.is_none() {
-            section.wrong("user", "needs password_file");
+            section.wrong("username", "needs password_file");
         }
         let db = u32::try_from(section.int("db")).unwrap_or(0);
         Self {
@@ -178,7 +178,7 @@ mod tests {
             ("url = 'redis://r/1'\nlist = 'k'", "use db for the database"),
             ("url = 'redis://r'\nlist = ''", "list: is empty, and neither stream nor publish"),
             ("url = 'redis://r'\nlist = 'k'\npassword = 'abc'", "secrets do not stand in the config"),
-            ("url = 'redis://r'\nlist = 'k'\nuser = 'u'", "user: needs password_file"),
+            ("url = 'redis://r'\nlist = 'k'\nusername = 'u'", "username: needs password_file"),
             ("url = 'redis://r'\nlist = 'k'\ntls.ca = '/c'", "tls.ca: says nothing without TLS"),
             ("url = 'redis://r'\nlist = 'k'\nstream_max = 5", "stream_max: says nothing without stream"),
             ("url = 'redis://r'\nstream = 'k'\nseen_for = '1h'", "seen_for: says nothing without list"),

@@ -127,10 +127,7 @@ impl Settings {
     fn parse(section: &mut Section<'_>) -> Self {
         let url = section.text("url");
         let place = Place::parse(&url, section.opt_path("tls.ca")).unwrap_or_else(|what| {
-            section.wrong(
-                "url",
-                what.replace("redis.user", "username").replace("redis.password_file", "password_file").replace("redis.db", "db"),
-            );
+            section.wrong("url", what);
             Place::Tcp { host: "localhost".into(), port: 6379 }
         });
         if section.is_set("tls.ca") && !matches!(place, Place::Tls { .. }) {

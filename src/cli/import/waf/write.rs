@@ -201,13 +201,13 @@ impl Writing<'_> {
                 let redis = Redis::of(&url);
                 let place = self.outside("REDIS_URL", &redis.url);
                 let reads = self.page.has(SOURCE, "streams");
-                for (table, user) in [(ALERTS, "user"), (SOURCE, "username")] {
+                for table in [ALERTS, SOURCE] {
                     if table == SOURCE && !reads {
                         continue;
                     }
                     self.page.set(table, "url", &json!(place));
                     if let Some(name) = redis.user.as_ref().filter(|name| !name.is_empty()) {
-                        self.page.set(table, user, &json!(name));
+                        self.page.set(table, "username", &json!(name));
                     }
                     if redis.has_password {
                         self.page.set(table, "password_file", &json!(keys.password));
@@ -407,7 +407,7 @@ mod tests {
         let written = toml(&[("REDIS_URL", "redis://me:hush@r.example:6380/3"), ("INFLUXDB_DUAL_WRITE", "no")], None);
         for part in [
             "[sources.events]\nkind = \"redis_stream\"\nstreams = [\"waf-realtime\"]\nurl = \"redis://r.example:6380\"\nusername = \"me\"\npassword_file = ",
-            "[sinks.alerts]\nkind = \"redis\"\ninputs = [\"waf.alert\"]\nlist = \"waf:alerts\"\nurl = \"redis://r.example:6380\"\nuser = \"me\"\n",
+            "[sinks.alerts]\nkind = \"redis\"\ninputs = [\"waf.alert\"]\nlist = \"waf:alerts\"\nurl = \"redis://r.example:6380\"\nusername = \"me\"\n",
             "db = 3\n",
             "layout = \"doc\"\n",
         ] {
