@@ -21,10 +21,11 @@ const BEGIN: &[u8] = b"{\"timestamp\"";
 
 static FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(BEGIN));
 
-/// How the engines of web application firewalls begin an event.
-const EVENT_BEGIN: &[u8] = b"{\"transaction\"";
+/// The first key of an event, as the engines of web application firewalls write it; over several lines there are blanks between
+/// the brace and it.
+const EVENT_KEY: &[u8] = b"\"transaction\"";
 
-static EVENT_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(EVENT_BEGIN));
+static EVENT_FINDER: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(EVENT_KEY));
 
 /// What is looked for in a broken line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,16 +37,26 @@ pub enum Form {
 }
 
 impl Form {
-    fn begin(self) -> &'static [u8] {
+    /// Whether one begins at a brace.
+    fn begins(self, brace: &[u8]) -> bool {
         match self {
-            Form::Alert => BEGIN,
-            Form::Event => EVENT_BEGIN,
+            Form::Alert => brace.starts_with(BEGIN),
+            Form::Event => {
+                let key = brace.strip_prefix(b"{").unwrap_or_default();
+                let blanks = key.iter().take_while(|b| is_blank(**b)).count();
+                key.get(blanks..).is_some_and(|key| key.starts_with(EVENT_KEY))
+            }
         }
     }
-    fn finder(self) -> &'static Finder<'static> {
+    /// The first brace at or behind `from` with which one begins.
+    fn next(self, frame: &[u8], from: usize) -> Option<usize> {
         match self {
-            Form::Alert => &FINDER,
-            Form::Event => &EVENT_FINDER,
+            Form::Alert => FINDER.find(frame.get(from..)?).map(|at| from + at),
+            Form::Event => EVENT_FINDER.find_iter(frame.get(from..)?).find_map(|at| {
+                let before = frame.get(from..from + at)?;
+                let brace = before.iter().rposition(|b| !is_blank(*b)).filter(|brace| before.get(*brace) == Some(&b'{'))?;
+                Some(from + brace)
+            }),
         }
     }
     /// The member that only such an object has, with its quotes.
@@ -108,7 +119,7 @@ pub(super) fn salvage_counted(frame: &[u8], form: Form) -> (Vec<Piece>, usize) {
     let mut work = 0;
     let mut open = Vec::new();
     let mut trail = Trail { form, frame, open: Vec::new(), closed: Vec::new() };
-    let next = |from: usize| form.finder().find(frame.get(from..).unwrap_or_default()).map(|n| from + n);
+    let next = |from: usize| form.next(frame, from);
     let first = frame.iter().position(|&b| b != 0 && !is_blank(b));
     let mut at = match first {
         Some(first) if frame.get(first) == Some(&b'{') => Some(first),
@@ -178,7 +189,7 @@ impl Trail<'_> {
                     parent.at_mark = false;
                 }
                 let rest = self.frame.get(at..).unwrap_or_default();
-                let is_candidate = object && (self.open.is_empty() || rest.starts_with(self.form.begin()));
+                let is_candidate = object && (self.open.is_empty() || self.form.begins(rest));
                 let range = at..at;
                 self.open.push(Object { range, is_candidate, has_mark: false, has_timestamp: false, has_id: false, at_mark: false });
             }

@@ -132,6 +132,7 @@ proptest! {
             Just(b",\"data\":".to_vec()),
             Just(b"{\"transaction\":{\"id\":\"x\"}}".to_vec()),
             Just(b"{\"transaction\":{\"id\":\"x".to_vec()),
+            Just(b"{ \n\"transaction\" : {} }".to_vec()),
             prop::collection::vec(any::<u8>(), 0..12),
         ], 0..12)
     ) {
@@ -425,6 +426,10 @@ fn events_of_a_firewall_are_found_in_what_is_glued_or_cut() {
         if event.is_char_boundary(cut) {
             assert_eq!(whole(&format!("{}{event}", &event[..cut])), [event], "cut at {cut}");
         }
+    }
+    let pretty = "{\n  \"transaction\": {\n    \"id\": \"x\"\n  }\n}";
+    for cut in 1..pretty.len() {
+        assert_eq!(whole(&format!("{}{pretty}", &pretty[..cut])), [pretty], "cut at {cut}");
     }
     assert_eq!(whole(WHOLE), [""; 0], "an alert of the manager is none");
 }

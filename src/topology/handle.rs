@@ -345,6 +345,14 @@ impl Desk {
                 }
                 Fate::Rejected(rejection) => {
                     handled.draft.cut_back(before);
+                    let start = place.start as usize;
+                    let frame = &handled.draft.bytes()[start..start + frame_len];
+                    // It looked whole and was not: two records in one line, for example.
+                    let pieces = if rejection.reason == "not_json" { seat.handler.salvage(frame) } else { None };
+                    if let Some(pieces) = pieces.filter(|pieces| pieces.len() > 1) {
+                        self.pieces(handled, shown, pieces, place, (1 << branch, 1 << branch), seen);
+                        continue;
+                    }
                     let Rejection { reason, detail } = rejection;
                     let origin = origin(seen.at, place, seen.number, seen.text).to_string();
                     handled.rejected.push(Rejected { place, origin, branches: 1 << branch, reason, detail });

@@ -119,7 +119,7 @@ fn a_record_is_written_or_in_the_dead_letter_over_an_overload_and_a_stop() {
         until(what, || started.board.standings().iter().any(is));
     };
     server.status.store(429, SeqCst);
-    fs::write(&alerts, text(0..1500)).unwrap();
+    fs::OpenOptions::new().append(true).open(&alerts).unwrap().write_all(text(1000..1500).as_bytes()).unwrap();
     told("answers 429; its limit is used up");
     server.status.store(503, SeqCst);
     told("answers 503");

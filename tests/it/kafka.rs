@@ -122,10 +122,10 @@ fn neighbours_of_a_refused_batch_are_delivered() {
 }
 
 /// An agent that reads a topic of this cluster into a file.
-fn reading(cluster: &Embedded, dir: &Path, more: &str) -> Started {
+fn reading(cluster: &Embedded, dir: &Path) -> Started {
     let (brokers, out) = (cluster.brokers().join(","), dir.join("out"));
     let config = format!(
-        "[sources.events]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\ntopics = \"^in\"\ngroup = \"g\"\ncommit_interval = \"100ms\"\n{more}\n\
+        "[sources.events]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\ntopics = \"^in\"\ngroup = \"g\"\ncommit_interval = \"100ms\"\nsession_timeout = \"6s\"\n\
          [handlers.all]\nkind = \"forward\"\ninputs = [\"events\"]\n[sinks.out]\nkind = \"file\"\npath = {:?}\ninputs = [\"all\"]\n",
         out.display().to_string()
     );
@@ -147,12 +147,12 @@ fn a_source_reads_every_partition_and_goes_on_where_it_was() {
     std::fs::create_dir(dir.path().join("state")).unwrap();
     let mut writer = Writer::open(&plain(&cluster.brokers().join(",")), "in");
     writer.write(0..3000);
-    let started = reading(&cluster, dir.path(), "");
+    let started = reading(&cluster, dir.path());
     until("all is read", || numbers(dir.path()) == (0..3000).collect::<Vec<_>>());
     assert!(started.agent.drain(), "nothing is left");
     writer.write(3000..3100);
     writer.tombstones(3);
-    let started = reading(&cluster, dir.path(), "");
+    let started = reading(&cluster, dir.path());
     until("the rest is read", || numbers(dir.path()).len() >= 3100);
     until("it is ready", || started.board.standings().iter().any(|(name, state)| name == "sources.events" && *state == State::Ready));
     assert!(started.metrics.text().contains("shipper_kafka_partitions{component=\"sources.events\"} 3"));
@@ -170,18 +170,18 @@ fn the_later_of_checkpoint_and_group_says_where_reading_begins() {
     for dir in [&one, &two] {
         std::fs::create_dir(dir.path().join("state")).unwrap();
     }
-    let started = reading(&cluster, one.path(), "");
+    let started = reading(&cluster, one.path());
     until("all is read", || numbers(one.path()).len() == 100);
     assert!(started.agent.drain());
     writer.write(100..150);
     // Another agent of the group, without rows, goes on where the group is.
-    let started = reading(&cluster, two.path(), "");
+    let started = reading(&cluster, two.path());
     until("the rest is read", || numbers(two.path()).len() == 50);
     assert!(started.agent.drain());
     assert_eq!(numbers(two.path()), (100..150).collect::<Vec<_>>());
     // And the first one's rows, older by now, do not bring that again.
     writer.write(150..160);
-    let started = reading(&cluster, one.path(), "");
+    let started = reading(&cluster, one.path());
     until("the last is read", || numbers(one.path()).len() >= 110);
     assert!(started.agent.drain());
     assert_eq!(numbers(one.path()), (0..100).chain(150..160).collect::<Vec<_>>());
@@ -195,7 +195,7 @@ fn an_outage_of_the_brokers_is_waited_out() {
     std::fs::create_dir(dir.path().join("state")).unwrap();
     let mut writer = Writer::open(&plain(&cluster.brokers().join(",")), "in");
     writer.write(0..10);
-    let started = reading(&cluster, dir.path(), "");
+    let started = reading(&cluster, dir.path());
     let stands = |wanted: fn(&State) -> bool| {
         let standings = started.board.standings();
         standings.iter().any(|(name, state)| name == "sources.events" && wanted(state))

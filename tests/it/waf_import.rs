@@ -27,11 +27,6 @@ fn taken(dir: &Path, args: &[&str]) -> String {
     for note in notes.lines() {
         assert!(toml.contains(&format!("# {note}")), "every note stands above the config too: {note}");
     }
-    let is_here = |kind: &str| shipper::sources::ALL.iter().any(|known| known.name() == kind);
-    if !["kafka", "redis_stream"].into_iter().filter(|kind| toml.contains(&format!("kind = {kind:?}"))).all(is_here) {
-        println!("skipped: this build has no such source");
-        return toml;
-    }
     let tree = Node::parse_toml(&toml).unwrap_or_else(|errors| panic!("{errors}\n{toml}"));
     let host = Host { name: "host".into(), embedded: None };
     if let Err(errors) = Plan::build(Config::read(tree, std::iter::empty(), &[], &host)) {

@@ -71,13 +71,15 @@ fn kills_lose_nothing_and_repeat_only_what_was_not_committed() {
     make_topic("kafka", "in-kills", 3, &[]);
     let (house, out) = house(&brokers, "in-kills", "");
     let mut writer = Writer::open(&connection(&brokers), "in-kills");
-    let (count, mut agent) = (events(), house.start());
+    let (count, mut agent, mut may_repeat) = (events(), house.start(), 0);
     for part in 0..4 {
         writer.write(count * part / 4..count * (part + 1) / 4);
         if part < 3 {
             let before = found(&[&out]).len();
             wait("some of it is out", || found(&[&out]).len() > before, || agent.said());
             agent.kill();
+            // Nobody commits now: what is out and not below the group's offsets may come again.
+            may_repeat += found(&[&out]).len() as u64 - committed("in-kills").values().sum::<u64>();
             agent = house.start();
         }
     }
@@ -85,7 +87,8 @@ fn kills_lose_nothing_and_repeat_only_what_was_not_committed() {
     wait("all is committed", || committed("in-kills").values().sum::<u64>() == count, || format!("{:?}", committed("in-kills")));
     agent.stop();
     let repeated: u64 = found(&[&out]).values().map(|times| times - 1).sum();
-    eprintln!("{count} records, three kills, {repeated} repeated");
+    eprintln!("{count} records, three kills, {repeated} repeated of {may_repeat} that were not committed");
+    assert!(repeated <= may_repeat);
     // A clean start after a clean stop repeats nothing.
     let before = found(&[&out]);
     let agent = house.start();

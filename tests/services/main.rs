@@ -10,6 +10,7 @@ mod agent;
 mod broker;
 mod delivery;
 mod driven;
+mod firewall;
 mod influx;
 mod kafka_source;
 #[path = "../support/kafka_writer.rs"]

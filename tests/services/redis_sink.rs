@@ -133,7 +133,7 @@ fn what_a_person_must_mend_holds_and_names_it() {
     redis("redis", &["set", &text, "no list"]);
     let rows = [
         (format!("url = {url:?}\nlist = 'waf:x'\nusername = 'shipper'\npassword_file = {:?}", wrong.path()), "user or password is refused"),
-        (format!("url = {url:?}\nlist = 'waf:x'"), "it wants a password: set user and password_file"),
+        (format!("url = {url:?}\nlist = 'waf:x'"), "it wants a password: set username and password_file"),
         (settings(&url, "list = 'other:x'"), "list other:x: "),
         (settings(&url, &format!("list = {text:?}")), text.as_str()),
     ];

@@ -10,7 +10,10 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+        },
     },
     time::Duration,
 };
@@ -94,6 +97,8 @@ struct Context {
     hint: Mutex<Option<Trouble>>,
     signal: Arc<Signal>,
     asking: AtomicBool,
+    /// How often there was a reason to ask.
+    reasons: AtomicU64,
     closed: AtomicBool,
 }
 
@@ -200,6 +205,7 @@ impl Consumer {
             hint: Mutex::default(),
             signal: signal.clone(),
             asking: AtomicBool::new(false),
+            reasons: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         };
         let mut inner: BaseConsumer<Context> = unbound(|| config.create_with_context(context))
@@ -358,20 +364,27 @@ impl Consumer {
         }
     }
 
-    /// Starts the asker unless it runs: it asks for metadata until it is answered, and tells what it learns.
+    /// Starts the asker unless it runs: it asks for metadata until it is answered, and tells what it learns. A reason
+    /// that comes while an answer is on its way is asked about again, since the answer may be of before.
     fn ask(&self) {
-        if self.inner().context().asking.swap(true, Relaxed) {
+        let context = self.inner().context();
+        context.reasons.fetch_add(1, SeqCst);
+        if context.asking.swap(true, SeqCst) {
             return;
         }
         let consumer = self.inner().clone();
         let asked = aside("kafka-ask", move || {
             let context = consumer.context();
             while !context.closed.load(Relaxed) {
+                let reasons = context.reasons.load(SeqCst);
                 match consumer.fetch_metadata(None, ASK) {
                     Ok(_) => {
                         *lock(&context.hint) = None;
                         context.tell(News::Stands(State::Ready));
-                        break;
+                        context.asking.store(false, SeqCst);
+                        if context.reasons.load(SeqCst) == reasons || context.asking.swap(true, SeqCst) {
+                            return;
+                        }
                     }
                     Err(error) => {
                         let hint = lock(&context.hint).as_ref().map(Trouble::state);
@@ -382,11 +395,11 @@ impl Consumer {
                     }
                 }
             }
-            context.asking.store(false, Relaxed);
+            context.asking.store(false, SeqCst);
         });
         if let Err(error) = asked {
             tracing::debug!(%error, "no thread to ask the broker from");
-            self.inner().context().asking.store(false, Relaxed);
+            self.inner().context().asking.store(false, SeqCst);
         }
     }
 }

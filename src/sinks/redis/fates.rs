@@ -23,8 +23,8 @@ pub(super) enum Fate {
 ///
 /// What is not listed is retried: losing time is better than losing a record, and the text shows it.
 pub(super) const FATES: &[(&str, &str, Fate, &str)] = &[
-    ("NOAUTH", "", Fate::Hold, "it wants a password: set user and password_file"),
-    ("WRONGPASS", "", Fate::Hold, "user or password is refused: see user and password_file"),
+    ("NOAUTH", "", Fate::Hold, "it wants a password: set username and password_file"),
+    ("WRONGPASS", "", Fate::Hold, "user or password is refused: see username and password_file"),
     (
         "NOPERM",
         "",

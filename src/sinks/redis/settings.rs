@@ -174,7 +174,7 @@ mod tests {
         let rows = [
             ("list = 'k'", "url: must be set"),
             ("url = 'r:6379'\nlist = 'k'", "is no address of a Redis"),
-            ("url = 'redis://u:p@r'\nlist = 'k'", "holds a user or password; use user and password_file"),
+            ("url = 'redis://u:p@r'\nlist = 'k'", "holds a user or password; use username and password_file"),
             ("url = 'redis://r/1'\nlist = 'k'", "use db for the database"),
             ("url = 'redis://r'\nlist = ''", "list: is empty, and neither stream nor publish"),
             ("url = 'redis://r'\nlist = 'k'\npassword = 'abc'", "secrets do not stand in the config"),

@@ -7,7 +7,7 @@
 
 use std::{
     cell::{Cell, RefCell},
-    collections::{BTreeMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     rc::Rc,
     sync::Arc,
     time::Duration,
@@ -24,7 +24,7 @@ use crate::{
     limits,
     metrics::{Count, Level, Standing, State},
     net::backoff::{Backoff, Rolls},
-    net::redis::stream::{Connection, Entry, Id, Look, Reader, Trouble},
+    net::redis::stream::{Connection, Entry, Id, Look, Pending, Reader, Trouble},
     position::{Position, encode_name},
     sources::Entries,
 };
@@ -330,7 +330,9 @@ impl Edge {
     /// Takes over what other consumers left; false if the home takes no more.
     async fn claim(&self, control: &Connection) -> Result<bool, Trouble> {
         for stream in &self.streams {
-            let mut from = Id::default();
+            // XAUTOCLAIM forgets what is trimmed whoever works on it: that is lost only if it was left.
+            let left = self.left(stream, control).await?;
+            let Some(mut from) = left.first().copied() else { continue };
             while self.is_able(Lack::Autoclaim) {
                 let claimed = control.claim(&stream.key, &self.reader(), self.settings.min_idle, from, self.count(stream)).await;
                 let claimed = match claimed {
@@ -340,7 +342,7 @@ impl Edge {
                     }
                     other => other?,
                 };
-                let gone = claimed.gone.iter().filter(|id| !stream.held.borrow().has(**id)).count() as u64;
+                let gone = claimed.gone.iter().filter(|id| left.contains(id)).count() as u64;
                 if gone > 0 {
                     self.lost(stream, gone, "acked");
                 }
@@ -352,37 +354,46 @@ impl Edge {
                     break;
                 }
             }
-            if !self.is_able(Lack::Autoclaim) && !self.claim_by_hand(stream, control).await? {
+            if !self.is_able(Lack::Autoclaim) && !self.claim_by_hand(stream, left, control).await? {
                 return Ok(false);
             }
         }
         Ok(true)
     }
 
-    /// The same where Redis has no command for it.
-    async fn claim_by_hand(&self, stream: &Stream, control: &Connection) -> Result<bool, Trouble> {
-        let (key, group, idle) = (&stream.key, &self.settings.group, self.settings.min_idle);
-        let mut from = Id::default();
+    /// What was given to somebody at least `min_idle` ago, and is not under way here.
+    async fn left(&self, stream: &Stream, control: &Connection) -> Result<BTreeSet<Id>, Trouble> {
+        let (mut left, mut from) = (BTreeSet::new(), Id::default());
         loop {
-            let page = control.pending(key, group, from, None, None).await?;
-            let Some(last) = page.last() else { return Ok(true) };
-            from = last.id.next();
-            let is_left = |id: &Id, idle_ms: u64| u128::from(idle_ms) >= idle.as_millis() && !stream.held.borrow().has(*id);
-            let ids: Vec<Id> = page.iter().filter(|entry| is_left(&entry.id, entry.idle_ms)).map(|entry| entry.id).collect();
-            for ids in ids.chunks(self.count(stream)) {
-                let entries = control.claim_these(key, &self.reader(), idle, ids).await?;
-                for id in ids.iter().filter(|id| entries.iter().all(|entry| entry.id != **id)) {
-                    // Somebody else was quicker, or it is gone; Redis 7 forgets it then by itself.
-                    if !control.has(key, *id).await? {
-                        control.ack(key, group, &[*id]).await?;
-                        self.lost(stream, 1, "acked");
-                    }
-                }
-                if !self.take_over(stream, entries, control).await? {
-                    return Ok(false);
-                }
+            let page = control.pending(&stream.key, &self.settings.group, from, None, None).await?;
+            let held = stream.held.borrow();
+            let is_left = |entry: &&Pending| u128::from(entry.idle_ms) >= self.settings.min_idle.as_millis() && !held.has(entry.id);
+            left.extend(page.iter().filter(is_left).map(|entry| entry.id));
+            match page.last() {
+                Some(last) if page.len() >= limits::REDIS_IDS_MAX => from = last.id.next(),
+                _ => return Ok(left),
             }
         }
+    }
+
+    /// The same where Redis has no command for it.
+    async fn claim_by_hand(&self, stream: &Stream, left: BTreeSet<Id>, control: &Connection) -> Result<bool, Trouble> {
+        let (key, group, idle) = (&stream.key, &self.settings.group, self.settings.min_idle);
+        let left: Vec<Id> = left.into_iter().collect();
+        for ids in left.chunks(self.count(stream)) {
+            let entries = control.claim_these(key, &self.reader(), idle, ids).await?;
+            for id in ids.iter().filter(|id| entries.iter().all(|entry| entry.id != **id)) {
+                // Somebody else was quicker, or it is gone; Redis 7 forgets it then by itself.
+                if !control.has(key, *id).await? {
+                    control.ack(key, group, &[*id]).await?;
+                    self.lost(stream, 1, "acked");
+                }
+            }
+            if !self.take_over(stream, entries, control).await? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn take_over(&self, stream: &Stream, entries: Vec<Entry>, control: &Connection) -> Result<bool, Trouble> {

@@ -46,7 +46,7 @@ static FIELDS: &[Field] = &[
         "members",
         Type::Texts,
         "[\"client_ip\", \"attack_type\", \"host\"]",
-        "Members of the JSON payload that tell what an alert is about, inner ones with dots. An alert without one of them passes, so feed it whole records: `alert_fields = \"full\"` of handler `waf`.",
+        "Members of the JSON payload that tell what an alert is about, inner ones with dots. An alert without one of them passes, so feed it whole records (alert_fields full of handler `waf`).",
     ),
     Field::new("window", Type::Span, "\"60s\"", "How long alerts of a group are counted before their summary goes out."),
     Field::new("silence", Type::Span, "\"10m\"", "A group without alerts for that long ends; the next alert is a first one again."),

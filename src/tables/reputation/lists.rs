@@ -11,7 +11,6 @@
 
 use std::fmt;
 
-use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{
@@ -68,7 +67,8 @@ impl fmt::Display for LeftOut {
 /// - `match_private`: networks inside private ones count as well.
 pub fn parse(name: &str, bytes: &[u8], match_private: bool) -> Parsed {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut found = Found { networks: Vec::new(), left_out: LeftOut::default(), match_private };
+    let lines = memchr::memchr_iter(b'\n', bytes).count() + 1;
+    let mut found = Found { list: List::with_capacity(name, lines), left_out: LeftOut::default(), match_private };
     let is_json = matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['));
     if is_json && let Ok(document) = serde_json::from_slice::<Value>(bytes) {
         found.document(&document, 0);
@@ -77,11 +77,11 @@ pub fn parse(name: &str, bytes: &[u8], match_private: bool) -> Parsed {
             found.line(number, line.trim_ascii());
         }
     }
-    Parsed { list: List::new(name, found.networks), left_out: found.left_out }
+    Parsed { list: found.list.finished(), left_out: found.left_out }
 }
 
 struct Found {
-    networks: Vec<IpNet>,
+    list: List,
     left_out: LeftOut,
     match_private: bool,
 }
@@ -144,7 +144,7 @@ impl Found {
         } else if !self.match_private && is_private_network(network) {
             self.left_out.private += 1;
         } else {
-            self.networks.push(network);
+            self.list.push(network);
         }
     }
 

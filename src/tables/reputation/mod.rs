@@ -48,31 +48,43 @@ pub struct List {
 }
 
 impl List {
+    /// An empty list with room for so many networks.
+    fn with_capacity(name: impl Into<String>, networks: usize) -> Self {
+        // What of it stays unused is never touched, and costs nothing.
+        Self { name: name.into(), v4: Vec::with_capacity(networks), v6: Vec::with_capacity(networks) }
+    }
+
     /// A list; equal networks are one. Host bits must be clear.
     pub fn new(name: impl Into<String>, networks: impl IntoIterator<Item = IpNet>) -> Self {
-        let (mut v4, mut v6) = (Vec::new(), Vec::new());
-        for network in networks {
-            match network {
-                IpNet::V4(net) => {
-                    let [a, b, c, d] = net.network().octets();
-                    v4.push([a, b, c, d, net.prefix_len()]);
+        let mut list = Self { name: name.into(), ..Self::default() };
+        networks.into_iter().for_each(|network| list.push(network));
+        list.finished()
+    }
+
+    fn push(&mut self, network: IpNet) {
+        match network {
+            IpNet::V4(net) => {
+                let [a, b, c, d] = net.network().octets();
+                self.v4.push([a, b, c, d, net.prefix_len()]);
+            }
+            IpNet::V6(net) => {
+                let mut packed = [net.prefix_len(); 17];
+                if let Some(address) = packed.first_chunk_mut() {
+                    *address = net.network().octets();
                 }
-                IpNet::V6(net) => {
-                    let mut packed = [net.prefix_len(); 17];
-                    if let Some(address) = packed.first_chunk_mut() {
-                        *address = net.network().octets();
-                    }
-                    v6.push(packed);
-                }
+                self.v6.push(packed);
             }
         }
-        v4.sort_unstable();
-        v4.dedup();
-        v4.shrink_to_fit();
-        v6.sort_unstable();
-        v6.dedup();
-        v6.shrink_to_fit();
-        Self { name: name.into(), v4, v6 }
+    }
+
+    fn finished(mut self) -> Self {
+        self.v4.sort_unstable();
+        self.v4.dedup();
+        trim(&mut self.v4);
+        self.v6.sort_unstable();
+        self.v6.dedup();
+        trim(&mut self.v6);
+        self
     }
 
     /// Networks in it.
@@ -83,6 +95,13 @@ impl List {
     /// True if no address is on it.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+/// Gives room back, where that is worth a copy.
+fn trim<T>(entries: &mut Vec<T>) {
+    if entries.len() < entries.capacity() / 8 * 7 {
+        entries.shrink_to_fit();
     }
 }
 
@@ -109,7 +128,9 @@ impl<A: Ord + Copy + TryFrom<u128>> Stretches<A> {
     ///
     /// - `lists`: each with its networks, outer before inner.
     fn cut<const N: usize>(lists: &[&[[u8; N]]], span: impl Fn(&[u8; N]) -> (u128, u128)) -> Self {
-        let mut stretches = Self { from: Vec::new(), list: Vec::new() };
+        // Each network begins one stretch and ends one.
+        let most = 2 * lists.iter().map(|list| list.len()).sum::<usize>();
+        let mut stretches = Self { from: Vec::with_capacity(most), list: Vec::with_capacity(most) };
         // The next network of each list; of equal ones the first list's comes last, and holds.
         let mut next: BinaryHeap<Reverse<([u8; N], Reverse<usize>, usize)>> = BinaryHeap::new();
         for (number, list) in lists.iter().enumerate() {
@@ -126,8 +147,8 @@ impl<A: Ord + Copy + TryFrom<u128>> Stretches<A> {
             open.push((last, list));
         }
         stretches.close(&mut open, None);
-        stretches.from.shrink_to_fit();
-        stretches.list.shrink_to_fit();
+        trim(&mut stretches.from);
+        trim(&mut stretches.list);
         stretches
     }
 
