@@ -203,7 +203,7 @@ pub fn last_boundary(bytes: &[u8], from_start: bool) -> Option<usize> {
 }
 
 #[cfg(test)]
-#[allow(clippy::indexing_slicing, reason = "tests slice what they made")]
+#[allow(clippy::indexing_slicing, clippy::unwrap_used, clippy::type_complexity, reason = "tests fail by panicking; rows are tables")]
 mod tests {
     use proptest::prelude::*;
 

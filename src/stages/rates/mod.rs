@@ -328,7 +328,7 @@ mod tests {
         let event = r#"{"client_ip":"192.0.2.9","rules":[942100,942110]}"#;
         let told: Vec<Option<String>> = (0..4).map(|second| take(&mut *stage, second, event)).collect();
         let rates: Vec<Option<&str>> =
-            told.iter().map(|told| Some(told.as_ref()?.split("\"attack_type\":\"").nth(1)?.split('"').next()?)).collect();
+            told.iter().map(|told| told.as_ref()?.split("\"attack_type\":\"").nth(1)?.split('"').next()).collect();
         assert_eq!(rates, [Some("distinct_rules"), Some("request_rate"), None, None]);
     }
 

@@ -192,8 +192,10 @@ fn wrong_settings_are_answered() {
 #[derive(Default)]
 struct Naive {
     /// By group: second of the last event, highest level, events that wait with the second of their summary.
-    groups: BTreeMap<u8, (u64, u8, Vec<(u64, String)>)>,
+    groups: BTreeMap<u8, (u64, u8, Waiting)>,
 }
+
+type Waiting = Vec<(u64, String)>;
 
 impl Naive {
     fn take(&mut self, group: u8, level: u8, origin: &str, now: u64) -> bool {

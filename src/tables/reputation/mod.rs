@@ -116,6 +116,9 @@ fn span6([address @ .., prefix]: &Packed6) -> (u128, u128) {
     (first, first | u128::MAX.checked_shr(u32::from(*prefix)).unwrap_or(0))
 }
 
+/// A network of list `.1`, its number `.2` there; the heap gives the first network, and of equal ones the last list's.
+type Next<const N: usize> = Reverse<([u8; N], Reverse<usize>, usize)>;
+
 /// Stretches of addresses, each from its address to the next one's, and the list that holds there.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Stretches<A> {
@@ -132,7 +135,7 @@ impl<A: Ord + Copy + TryFrom<u128>> Stretches<A> {
         let most = 2 * lists.iter().map(|list| list.len()).sum::<usize>();
         let mut stretches = Self { from: Vec::with_capacity(most), list: Vec::with_capacity(most) };
         // The next network of each list; of equal ones the first list's comes last, and holds.
-        let mut next: BinaryHeap<Reverse<([u8; N], Reverse<usize>, usize)>> = BinaryHeap::new();
+        let mut next: BinaryHeap<Next<N>> = BinaryHeap::new();
         for (number, list) in lists.iter().enumerate() {
             next.extend(list.first().map(|first| Reverse((*first, Reverse(number), 0))));
         }
