@@ -44,6 +44,8 @@ pub const STORM_PATHS_MAX: usize = 1000;
 pub const STORM_SAMPLES: usize = 5;
 /// Keys of each rate of a `rates` stage at most.
 pub const RATES_KEYS_MAX: usize = 1 << 20;
+/// Members that a stage `changes` may remember.
+pub const CHANGES_ENTRIES_MAX: usize = 1 << 20;
 /// Different rules that are told apart of one client in one window.
 pub const RATES_DISTINCT_MAX: usize = 256;
 /// Messages in one batch: a message's number in a delivery tag has 24 bits.

@@ -18,12 +18,12 @@ use crate::{
 pub struct GeoIpTables;
 
 static FIELDS: &[Field] = &[
-    Field::optional(
+    Field::required(
         "path",
         Type::Path,
         "Database of cities or countries (`GeoLite2-City.mmdb`, `GeoLite2-Country.mmdb` and what has their form). It is held in memory, and read again when it changes: replace it by a rename, as geoipupdate does.",
     ),
-    Field::optional("asn_path", Type::Path, "Database of autonomous systems (`GeoLite2-ASN.mmdb`), beside it or alone."),
+    Field::optional("asn_path", Type::Path, "Database of autonomous systems (`GeoLite2-ASN.mmdb`), beside it."),
 ];
 
 impl Kind for GeoIpTables {
@@ -37,11 +37,7 @@ impl Kind for GeoIpTables {
         FIELDS
     }
     fn parse(&self, section: &mut Section<'_>) -> Box<dyn Spec> {
-        let settings = Settings { path: section.opt_path("path"), asn_path: section.opt_path("asn_path") };
-        if settings.path.is_none() && settings.asn_path.is_none() {
-            section.wrong("path", "is not set, and asn_path neither, so there is no database; set one of the two");
-        }
-        Box::new(settings)
+        Box::new(Settings { path: section.opt_path("path"), asn_path: section.opt_path("asn_path") })
     }
 }
 
@@ -149,6 +145,6 @@ mod tests {
         let swapped = format!("path = {:?}\n", path("asn.mmdb"));
         let check = parse(&swapped).0.check(&RealDisk::new(), Path::new("/"));
         assert!(check[0].level == Level::Bad && check[0].text.contains("is of type \"GeoLite2-ASN\""), "{check:?}");
-        assert!(parse("").1.contains("there is no database"));
+        assert!(parse("").1.contains("path: must be set"));
     }
 }

@@ -21,10 +21,9 @@ use crate::{
 pub struct ReputationTables;
 
 static FIELDS: &[Field] = &[
-    Field::new(
+    Field::required(
         "files",
         Type::Texts,
-        "[]",
         "Files of addresses and networks, each a list with the name of its file: `.netset`, `.ipset` and plain lists (`#` begins a comment), Spamhaus DROP as text or JSON, bans of CrowdSec (`cscli decisions list -o json`), JSON exports of MISP. The form is told by the content. They are read again when they change.",
     ),
     Field::new("bad_ips", Type::Texts, "[]", "Addresses and networks that are bad, taken as given: also private ones."),
@@ -60,7 +59,7 @@ impl Kind for ReputationTables {
             found
         };
         let own = Own { bad: networks("bad_ips"), allow: networks("allow"), match_private: section.bool("match_private") };
-        if files.is_empty() && own.bad.is_empty() {
+        if section.is_set("files") && files.is_empty() && own.bad.is_empty() {
             section.wrong("files", "is empty, and bad_ips as well, so there is no list at all; name files or addresses");
         }
         if files.len() > LISTS_MAX {
@@ -244,7 +243,7 @@ mod tests {
     #[test]
     fn wrong_settings_are_answered() {
         for (text, expected) in [
-            ("match_private = true\n", "there is no list at all"),
+            ("files = []\nmatch_private = true\n", "there is no list at all"),
             ("bad_ips = ['here']\nallow = ['10.0.0.0/33']\n", "\"10.0.0.0/33\" is no network"),
             ("files = ['/a/x.netset', '/b/x.ipset']\n", "\"x\" is the name of two lists"),
         ] {

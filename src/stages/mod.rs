@@ -20,7 +20,7 @@ use crate::{
     alert::{Node, Parser, json_str},
     batch::Message,
     clock::Nanos,
-    register::{Field, Section},
+    register::{Field, Section, Type},
     tables::Shelf,
 };
 
@@ -29,7 +29,12 @@ crate::register! { Kind:
     suppress::Suppress,
     storm::Storm,
     rates::Rates,
+    changes::Changes,
 }
+
+/// Words of levels, and a severity at which each begins.
+const LEVELS: [(&str, u32); 4] = [("low", 0), ("medium", 40), ("high", 60), ("critical", 80)];
+const WORDS: Type = Type::Choice(&["low", "medium", "high", "critical"]);
 
 /// What exists: a kind of stage.
 pub trait Kind: Sync {

@@ -141,7 +141,7 @@ fn redis_with_a_wrong_password_or_a_strange_certificate_is_a_cache_that_is_away(
     let password = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(password.path(), "wrong\n").unwrap();
     let stranger = format!("redis.ca = {:?}\n", crate::broker::certificate("stranger.pem"));
-    for (url, more, why) in [(&url, "", "redis.password_file"), (&tls, stranger.as_str(), "rediss://")] {
+    for (url, more, why) in [(&url, "", "password_file"), (&tls, stranger.as_str(), "rediss://")] {
         let (_misp, _key, mut settings) = disturbed(url, more);
         if let Some((redis, _)) = settings.redis.as_mut().filter(|_| more.is_empty()) {
             redis.password_file = Some(password.path().to_owned());

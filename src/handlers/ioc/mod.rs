@@ -30,6 +30,7 @@ use crate::{
     batch::Outbox,
     intel::{Extractor, IocType, Wanted, normal},
     limits,
+    metrics::{Counted, Figure},
     register::{Field, Section, Type},
     tables::Shelf,
 };
@@ -168,6 +169,14 @@ impl Kind for Ioc {
     }
 }
 
+/// What the table let through.
+static MAY_BE_KNOWN: Figure = Figure {
+    name: "shipper_known_indicators",
+    help: "Indicators of records that the table of handler ioc may know, by type",
+    labels: ["type", ""],
+    buckets: &[],
+};
+
 /// Settings of one `ioc` handler.
 #[derive(Clone, Debug)]
 struct Settings {
@@ -253,6 +262,9 @@ impl Handler for Running {
             return Fate::Dropped("harmless");
         }
         let is_known = self.judge.any_known();
+        for (_, ioc) in self.extractor.found().iter().enumerate().filter(|(n, _)| self.judge.is_known(*n)) {
+            out.count(&MAY_BE_KNOWN, Counted::One([ioc.kind.as_str(), ""]));
+        }
         if !is_known && !out.wants(PRIMARY) && out.wants(KNOWN) {
             return Fate::Dropped("not_known");
         }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     alert::Parser,
-    batch::{Draft, Place},
+    batch::{Counting, Draft, Place},
     io::Slab,
     position::{Origin, Position},
     register::{Errors, Node as Setting, Value as Written, tree},
@@ -42,6 +42,20 @@ fn tables(known: &[&str]) -> Shelf {
     lists.add("vpn", br#"{"name":"A VPN","type":"cidr","list":["45.155.205.0/24"],"category":"known"}"#).unwrap();
     shelf.of("lists").unwrap().put(Arc::new(lists.build().unwrap()));
     shelf
+}
+
+/// What is counted of an alert as possibly known.
+fn known_counted(handler: &mut dyn Handler, alert: &Value) -> Vec<([&'static str; 2], u32)> {
+    let frame = alert.to_string().into_bytes();
+    let origin = Origin { stream: "m/alerts/2026-03-14/000", offset: 7, len: Some(9) };
+    let mut draft = Draft::new(Slab::from_bytes(frame.clone()));
+    let (_, mut out) = draft.outbox(Place { start: 0, len: 1 }, 0, &[None, Some(1)], origin);
+    handler.handle(&Record { frame: &frame, origin, received: 0, own: false }, &mut Parser::new().alert(&frame), &mut out);
+    let of = |counting: &Counting| match counting.counted {
+        Counted::One(values) => (values, counting.times),
+        Counted::Value(_) => panic!("{counting:?}"),
+    };
+    draft.figures().iter().map(of).collect()
 }
 
 /// Payloads on both outputs, first output first.
@@ -77,6 +91,7 @@ fn output_known_has_only_what_the_table_may_know() {
     assert_eq!((fate, sent.len()), (Fate::Emitted, 2));
     assert_eq!(values_of(&sent[0].1), ["http://a.top/é", "a.top", "45.155.205.233", "evil-update.top"]);
     assert_eq!(values_of(&sent[1].1), ["45.155.205.233", "evil-update.top"]);
+    assert_eq!(known_counted(&mut *handler, &alert()), [(["ip", ""], 1), (["domain", ""], 1)]);
     assert_eq!(sent[0].1["timestamp"], sent[1].1["timestamp"]);
 
     // Another table is seen at the next record.

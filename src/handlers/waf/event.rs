@@ -104,6 +104,8 @@ pub struct Event<'t> {
     pub stamps: [&'t str; 3],
     /// How the engine says that it is set: `On`, `DetectionOnly`, …
     pub mode: &'t str,
+    /// What the engine says of its rule sets: a text, or an array of texts.
+    rule_set: Option<Node<'t>>,
     /// Names under which the site is known, the best one first: `request.hostname`, the writer's id of the server.
     names: [&'t str; 2],
 }
@@ -136,11 +138,12 @@ impl<'t> Event<'t> {
             let code = |key| response.get(key).and_then(whole).and_then(|code| u16::try_from(code).ok());
             code("http_code").or_else(|| code("status")).filter(|code| (100..1000).contains(code))
         });
-        let (mut intercepted, mut mode) = (None, "");
+        let (mut intercepted, mut mode, mut rule_set) = (None, "", None);
         let messages = match audit {
             Some(audit) => {
                 intercepted = audit.path(&["action", "intercepted"]).and_then(Node::as_bool);
                 mode = text(audit.get("engine_mode"));
+                rule_set = audit.get("producer");
                 rules(audit.get("messages")).or_else(|| rules(audit.get("error_messages")))
             }
             None => rules(inner.messages).or_else(|| rules(outer.messages)),
@@ -150,6 +153,7 @@ impl<'t> Event<'t> {
             match name {
                 "modsecurity" => writer = Writer::ModSecurity3,
                 "secrules_engine" => mode = text(Some(value)),
+                "components" | "rulesets" => rule_set = Some(value),
                 "rule_engine" => (writer, mode) = (Writer::Coraza, text(Some(value))),
                 _ => {}
             }
@@ -171,6 +175,7 @@ impl<'t> Event<'t> {
             unix: inner.unix,
             stamps: [inner.time_stamp, inner.timestamp, inner.time].map(text),
             mode,
+            rule_set,
             names: [request.host, text(inner.server_id)],
         })
     }
@@ -206,6 +211,15 @@ impl<'t> Event<'t> {
             () if is(&["DetectionOnly", "DETECTION_ONLY"]) => "detection_only",
             () => "unknown",
         }
+    }
+
+    /// Names and versions of the rule sets; older builds leave a quote behind each.
+    pub fn rule_sets(&self) -> impl Iterator<Item = &'t str> + use<'t> {
+        let all = match self.rule_set {
+            Some(node) if node.kind() == Kind::Array => node.elements().filter_map(Node::as_str).collect(),
+            node => node.and_then(Node::as_str).into_iter().collect::<Vec<_>>(),
+        };
+        all.into_iter().map(|text| text.trim_matches(['"', ' '])).filter(|text| !text.is_empty())
     }
 
     /// True if the request did not get through.

@@ -24,7 +24,8 @@ pub fn write(out: &mut Vec<u8>, shown: &Shown<'_>, is_full: bool) {
     out.push(b'}');
 }
 
-/// Appends the full record of an event, alert or not, with `method`, `response_code` where it is known, and `rules`.
+/// Appends the full record of an event, alert or not, with `method`, `response_code` where it is known, `engine` and
+/// its `mode`, `rule_set` where the engine names one, and `rules`.
 ///
 /// - `rules`: ids that it set off, those aside that only keep the books.
 pub fn write_event(out: &mut Vec<u8>, shown: &Shown<'_>, rules: &[u64]) {
@@ -34,6 +35,12 @@ pub fn write_event(out: &mut Vec<u8>, shown: &Shown<'_>, rules: &[u64]) {
     // Writing into a vector cannot fail.
     if let Some(code) = shown.event.code {
         let _ = write!(out, ",\"response_code\":{code}");
+    }
+    member(out, "engine", shown.event.writer.word());
+    member(out, "mode", shown.event.mode_word());
+    let rule_set = shown.event.rule_sets().collect::<Vec<_>>().join(", ");
+    if !rule_set.is_empty() {
+        member(out, "rule_set", cut(&rule_set, WAF_TAG_BYTES_MAX));
     }
     out.extend_from_slice(b",\"rules\":[");
     for (n, rule) in rules.iter().enumerate() {
@@ -51,8 +58,22 @@ pub fn members(is_full: bool) -> &'static [&'static str] {
 }
 
 /// Members that the record of an event always has, those of an alert first.
-pub const EVENT_MEMBERS: &[&str] =
-    &["timestamp", "severity", "client_ip", "rule_id", "uri", "tx_id", "level", "attack_type", "blocked", "host", "method", "rules"];
+pub const EVENT_MEMBERS: &[&str] = &[
+    "timestamp",
+    "severity",
+    "client_ip",
+    "rule_id",
+    "uri",
+    "tx_id",
+    "level",
+    "attack_type",
+    "blocked",
+    "host",
+    "method",
+    "engine",
+    "mode",
+    "rules",
+];
 
 /// What a full record has beyond the others.
 fn write_more(out: &mut Vec<u8>, shown: &Shown<'_>) {

@@ -97,6 +97,8 @@ struct Context {
     hint: Mutex<Option<Trouble>>,
     signal: Arc<Signal>,
     asking: AtomicBool,
+    /// The log or an error told of a connection that failed, since the last poll.
+    is_troubled: AtomicBool,
     /// How often there was a reason to ask.
     reasons: AtomicU64,
     closed: AtomicBool,
@@ -112,11 +114,16 @@ impl Context {
         self.signal.raise();
     }
     fn hint(&self, trouble: Trouble) {
-        let mut hint = lock(&self.hint);
-        // A plain "away" after a reason is the echo of that reason.
-        if !matches!((&*hint, &trouble), (Some(Trouble::Wrong(_)), Trouble::Away(_))) {
-            *hint = Some(trouble);
+        {
+            let mut hint = lock(&self.hint);
+            // A plain "away" after a reason is the echo of that reason.
+            if !matches!((&*hint, &trouble), (Some(Trouble::Wrong(_)), Trouble::Away(_))) {
+                *hint = Some(trouble);
+            }
         }
+        // Of some outages librdkafka tells in its log and nowhere else.
+        self.is_troubled.store(true, Relaxed);
+        self.signal.raise();
     }
 }
 
@@ -205,6 +212,7 @@ impl Consumer {
             hint: Mutex::default(),
             signal: signal.clone(),
             asking: AtomicBool::new(false),
+            is_troubled: AtomicBool::new(false),
             reasons: AtomicU64::new(0),
             closed: AtomicBool::new(false),
         };
@@ -248,6 +256,9 @@ impl Consumer {
     /// Hands over records until there are none, or `take` has had enough (false); true if there may be more.
     pub fn poll(&self, mut take: impl FnMut(Record<'_>) -> bool) -> bool {
         let context = self.inner().context();
+        if context.is_troubled.swap(false, Relaxed) {
+            self.ask();
+        }
         loop {
             let before = context.served.load(Relaxed);
             match self.inner().poll(Duration::ZERO) {

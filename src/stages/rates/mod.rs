@@ -21,7 +21,7 @@ use std::io::Write;
 
 use windows::{Counts, Distinct, Windows};
 
-use super::{Fate, Kind, Now, Out, Spec, Stage, name};
+use super::{Fate, Kind, LEVELS, Now, Out, Spec, Stage, WORDS, name};
 use crate::{
     alert::{Node, Parser, json_str},
     batch::Message,
@@ -34,9 +34,6 @@ use crate::{
 /// The kind.
 pub struct Rates;
 
-/// Words of levels, and a severity at which each begins.
-const LEVELS: [(&str, u32); 4] = [("low", 0), ("medium", 40), ("high", 60), ("critical", 80)];
-const WORDS: Type = Type::Choice(&["low", "medium", "high", "critical"]);
 const COUNT: Type = Type::Int { min: 0, max: 1_000_000_000 };
 
 static FIELDS: &[Field] = &[
