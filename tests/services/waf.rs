@@ -36,7 +36,7 @@ fn house(url: &str, influx: &Server, alerts: &str, (bucket, key, list): (&str, &
              [sinks.alerts]\nkind = \"redis\"\ninputs = [\"waf.alert\"]\nurl = {alerts:?}\nusername = \"shipper\"\n\
              password_file = {password:?}\nlist = {list:?}\nlist_max = 1000000\n",
             dir.join("api.sock").display(),
-            influx.settings(bucket, "create_database = true"),
+            influx.settings(bucket, ""),
         )
     })
 }
@@ -58,6 +58,8 @@ fn each_event_is_one_point_and_each_alert_is_pushed_once() {
     let run = std::process::id();
     let (count, key) = (events(), format!("waf:chain:{run}"));
     let (bucket, list) = (format!("chain{run}"), format!("waf:alerts:{run}"));
+    // By its administrator: the agent's user may only write.
+    services(&["tool", "influx16", "shipper", &format!("CREATE DATABASE {bucket}; GRANT WRITE ON {bucket} TO shipper")]);
     let mut admin = Admin::of(&url);
     let house = house(&url, &influx, &alerts, (&bucket, &key, &list));
     let mut agent = house.start();
