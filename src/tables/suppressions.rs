@@ -126,12 +126,23 @@ impl<'e> Seen<'e> {
 
 /// True for a path that may lead elsewhere than it begins: `..`, also encoded once or more, or with `\`.
 fn climbs(path: &str) -> bool {
-    let mut plain = path.to_ascii_lowercase();
-    // As deep as anyone encodes; each pass shortens it.
-    while plain.contains("%25") {
-        plain = plain.replace("%25", "%");
-    }
+    let plain = percent_once(&path.to_ascii_lowercase());
     plain.replace("%2e", ".").contains("..") || plain.contains('\\') || plain.contains("%5c")
+}
+
+/// `%` for each `%25`, however often it was encoded, in one pass: a client chooses how long this takes.
+fn percent_once(text: &str) -> String {
+    let (mut plain, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((before, after)) = rest.split_once('%') {
+        plain.push_str(before);
+        plain.push('%');
+        rest = after;
+        while let Some(shorter) = rest.strip_prefix("25") {
+            rest = shorter;
+        }
+    }
+    plain.push_str(rest);
+    plain
 }
 
 /// All suppressions of a table, in the order of the config.
@@ -194,6 +205,8 @@ impl Suppressions {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::tables::networks;
 
@@ -202,6 +215,18 @@ mod tests {
         let clients = Networks::build(texts(client).iter().map(|text| (networks::parse(text).unwrap(), 0)));
         let (hosts, paths) = (texts(host), texts(path));
         Rule { rules: rules.to_vec(), hosts, paths, clients, until: 100, reason: reason.to_owned() }
+    }
+
+    proptest! {
+        /// The twin decodes until nothing changes.
+        #[test]
+        fn percent_signs_are_decoded_at_once_as_often_as_they_were_encoded(text in "[%25a]{0,40}") {
+            let mut naive = text.clone();
+            while naive.contains("%25") {
+                naive = naive.replace("%25", "%");
+            }
+            prop_assert_eq!(percent_once(&text), naive);
+        }
     }
 
     #[test]
