@@ -11,6 +11,7 @@
 #![deny(unsafe_code)]
 
 pub mod clock;
+pub mod hmac;
 pub mod journal;
 pub mod limits;
 pub mod metrics;

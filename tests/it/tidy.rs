@@ -22,7 +22,7 @@ const LAYERS: &[&[&str]] = &[
     &["io"],
     &["ring"],
     &["metrics", "register"],
-    &["clock", "journal", "limits", "position"],
+    &["clock", "hmac", "journal", "limits", "position"],
 ];
 
 /// Arrows within a row that are meant.

@@ -6,13 +6,14 @@ use jiff::tz::TimeZone;
 
 use super::{
     line::Layout,
-    mask::{Keyed, Mask},
+    mask::Mask,
     rule::{Category, Weights},
     score::{Levels, Rules},
     time,
     uri::Uri,
 };
 use crate::{
+    hmac::Keyed,
     limits,
     net::secret::Secret,
     register::{Field, Section, Type},
