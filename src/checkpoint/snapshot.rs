@@ -1,11 +1,12 @@
 //! What a stage remembers, as a file.
 //!
 //! ```text
-//! shipper-snapshot 1 crc32c=9a1fd2c4 bytes=1432 kind=dedup
+//! shipper-snapshot 1 crc32c=9a1fd2c4 bytes=1432 kind=dedup places=0
 //! …
 //! ```
 //!
-//! The body is the stage's own business. A snapshot speaks of settled records only, so losing one
+//! The body begins with the places up to which it speaks, so many bytes of JSON, if its stage holds its source
+//! (`Stage::holds`); the rest is the stage's own business. A snapshot speaks of settled records only, so losing one
 //! loses no record; it is refused when damaged all the same, because then the disk is not to be
 //! trusted and a person should know.
 
@@ -15,6 +16,7 @@ use std::{
 };
 
 use super::sealed::{Flaw, Sealed, seal};
+use crate::position::Position;
 
 /// The format that this build writes, and the newest that it reads.
 pub const SNAPSHOT_FORMAT: u32 = 1;
@@ -26,6 +28,9 @@ const MAGIC: &str = "shipper-snapshot";
 pub struct Snapshot {
     /// The stage's kind.
     pub kind: String,
+    /// By stream and branch, below which place everything is in the body: reading goes on there, whatever the
+    /// checkpoint says. Empty where the stage can do without.
+    pub places: Vec<(String, String, Position)>,
     pub body: Arc<[u8]>,
 }
 
@@ -43,7 +48,13 @@ pub enum SnapshotError {
 impl Snapshot {
     /// The file's bytes.
     pub fn encode(&self) -> Vec<u8> {
-        seal(MAGIC, SNAPSHOT_FORMAT, &format!("kind={}", self.kind), &self.body)
+        if self.places.is_empty() {
+            return seal(MAGIC, SNAPSHOT_FORMAT, &format!("kind={} places=0", self.kind), &self.body);
+        }
+        let mut body = serde_json::to_vec(&self.places).expect("names and numbers are JSON");
+        let facts = format!("kind={} places={}", self.kind, body.len());
+        body.extend_from_slice(&self.body);
+        seal(MAGIC, SNAPSHOT_FORMAT, &facts, &body)
     }
 
     /// Reads a file's bytes.
@@ -60,7 +71,14 @@ impl Snapshot {
             Flaw::TooNew(found) => SnapshotError::TooNew { path: path.to_owned(), found, known: SNAPSHOT_FORMAT },
         })?;
         let kind = sealed.fact("kind").ok_or_else(|| damaged("its first line is incomplete".into()))?;
-        Ok(Self { kind: kind.to_owned(), body: sealed.body.into() })
+        // Before there were places nothing was said of them.
+        let len = sealed.fact("places").map_or(Ok(0), str::parse).map_err(|_| damaged("its first line is incomplete".into()))?;
+        let (places, body) = sealed.body.split_at_checked(len).ok_or_else(|| damaged("its places are cut".into()))?;
+        let places = match places {
+            [] => Vec::new(),
+            json => serde_json::from_slice(json).map_err(|error| damaged(format!("its places cannot be read: {error}")))?,
+        };
+        Ok(Self { kind: kind.to_owned(), places, body: body.into() })
     }
 }
 
@@ -76,7 +94,7 @@ mod tests {
 
     #[test]
     fn every_way_of_being_wrong_has_its_sentence() {
-        let good = Snapshot { kind: "dedup".into(), body: b"body of it".as_slice().into() };
+        let good = Snapshot { kind: "dedup".into(), places: Vec::new(), body: b"body of it".as_slice().into() };
         let bytes = good.encode();
         assert_eq!(read(&bytes).unwrap(), good);
         let text = String::from_utf8(bytes).unwrap();
@@ -93,6 +111,23 @@ mod tests {
             let error = read(text.as_bytes()).unwrap_err().to_string();
             assert!(error.starts_with(&format!("snapshot /s/snapshot/once.alerts {expected}")), "{error}");
             assert!(error.contains("remove it: its stage then begins anew"), "{error}");
+        }
+    }
+
+    #[test]
+    fn places_stand_before_the_body_and_old_snapshots_have_none() {
+        let place = |stream: &str, at| (stream.to_owned(), "apt".to_owned(), at);
+        let places = vec![place("events/0", Position::Kafka { partition: 0, offset: 7, epoch: 0 }), place("a b", Position::Count(3))];
+        let good = Snapshot { kind: "detector".into(), places, body: b"body of it".as_slice().into() };
+        let bytes = good.encode();
+        assert_eq!(read(&bytes).unwrap(), good);
+        let old = seal(MAGIC, SNAPSHOT_FORMAT, "kind=dedup", b"body");
+        assert_eq!(read(&old).unwrap(), Snapshot { kind: "dedup".into(), places: Vec::new(), body: b"body".as_slice().into() });
+        for (facts, expected) in
+            [("places=99", "its places are cut"), ("places=4", "its places cannot be read"), ("places=x", "its first line is incomplete")]
+        {
+            let error = read(&seal(MAGIC, SNAPSHOT_FORMAT, &format!("kind=detector {facts}"), b"body")).unwrap_err().to_string();
+            assert!(error.contains(expected), "{error}");
         }
     }
 

@@ -24,7 +24,8 @@ Sources bring records in, handlers make messages of them, stages remember earlie
 repeats, lookups ask others about a message and make messages of the answer, sinks take messages out. Each
 component has a name of the operator's choice, a `kind`, and, but for sources, `inputs`: a handler names
 sources; the others name outputs of handlers, stages and lookups, `"dfn"` for the first output of the handler
-named `dfn`, `"dfn.confirm"` for another one. Stages and lookups are optional, and stand in any order that does
+named `dfn`, `"dfn.confirm"` for another one. Every handler has `NAME.rejected` as well: records that it refuses,
+as they were read; a required sink that takes it is the dead letter of these records. Stages and lookups are optional, and stand in any order that does
 not go in a circle. Tables are reference data beside this way: they are read at the start, named by those who use
 them, and taken anew as soon as their files change, without a reload.
 

@@ -64,6 +64,10 @@ pub trait Spec: Send + Sync + fmt::Debug {
     }
 }
 
+/// What every handler has as its last output: records that it refuses, as they were read, with the reason in a header.
+/// What takes it is the dead letter then.
+pub const REJECTED: &str = "rejected";
+
 /// One output of a handler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Output {

@@ -166,11 +166,14 @@ pub trait Admit {
     /// chunk was not taken: nothing may be handed in after it.
     fn chunk<'a>(&'a self, stream: &'a str, chunk: Chunk) -> LocalFuture<'a, bool>;
     /// The way back: how many chunks of the stream, in the order in which they were handed in and without a
-    /// gap, owe nothing any more in any branch.
+    /// gap, owe nothing any more in any branch, and are in the saved snapshot of every stage that holds the source.
     fn settled(&self, stream: &str) -> u64 {
         let _ = stream;
         0
     }
+    /// Says that others are to go on from where [`settled`](Self::settled) ends: a stage that holds the source takes
+    /// a snapshot soon.
+    fn hurry(&self) {}
     /// Waits until [`settled`](Self::settled) may have moved; false once it will not move any more. One task
     /// at a time may wait.
     fn settles(&self) -> LocalFuture<'_, bool> {
@@ -236,6 +239,8 @@ pub enum At {
         /// Text of an origin before the entry's own part.
         origin: Arc<str>,
         entries: Vec<EntryAt>,
+        /// The bytes of their keys.
+        keys: Vec<u8>,
         /// Everything below has now been handed in.
         end: Position,
     },
@@ -262,12 +267,15 @@ pub struct EntryAt {
     pub received: Nanos,
     /// Why it can be no record, and what a person should know of that.
     pub refused: Option<(&'static str, String)>,
+    /// Where its key lies among the keys of its chunk, for those who refuse it.
+    pub key: Option<(u32, u32)>,
 }
 
 /// Entries gathered for one chunk.
 #[derive(Debug, Default)]
 pub struct Entries {
     bytes: Vec<u8>,
+    keys: Vec<u8>,
     all: Vec<EntryAt>,
 }
 
@@ -277,7 +285,16 @@ impl Entries {
         let (start, len) = (self.bytes.len(), bytes.len());
         let narrow = |n: usize| u32::try_from(n).expect("a chunk is smaller than 4 GiB");
         self.bytes.extend_from_slice(bytes);
-        self.all.push(EntryAt { start: narrow(start), len: narrow(len), position, received, refused });
+        self.all.push(EntryAt { start: narrow(start), len: narrow(len), position, received, refused, key: None });
+    }
+    /// Gives the entry that was added last its key.
+    pub fn key(&mut self, key: &[u8]) {
+        let narrow = |n: usize| u32::try_from(n).expect("a chunk is smaller than 4 GiB");
+        let start = narrow(self.keys.len());
+        self.keys.extend_from_slice(key);
+        if let Some(entry) = self.all.last_mut() {
+            entry.key = Some((start, narrow(self.keys.len())));
+        }
     }
     /// Their bytes so far.
     pub fn bytes(&self) -> usize {
@@ -295,7 +312,7 @@ impl Entries {
     ///
     /// - `received`: wall time now.
     pub fn into_chunk(self, origin: Arc<str>, end: Position, received: Nanos) -> Chunk {
-        let at = At::Entries { origin, entries: self.all, end };
+        let at = At::Entries { origin, entries: self.all, keys: self.keys, end };
         Chunk { slab: Slab::from_bytes(self.bytes), at, kind: ChunkKind::Entries, received, own: false, rung: None }
     }
 }

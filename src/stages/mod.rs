@@ -56,6 +56,12 @@ pub trait Spec: Send + Sync + fmt::Debug {
     ///
     /// - `tables`: has every table that the settings name.
     fn build(&self, tables: &Shelf) -> Box<dyn Stage>;
+    /// Whether it holds its sources: what it remembers can be had again only by reading again. No saved place of the
+    /// branches that feed it then runs ahead of its saved snapshot, and a start goes on where the snapshot ends. Gives
+    /// how often a snapshot is taken, nanoseconds; `None` if a crash may cost what it remembers.
+    fn holds(&self) -> Option<Nanos> {
+        None
+    }
     /// Members at the top of payloads without which it does nothing with them, and the setting that names them.
     fn needs(&self) -> (&'static str, Vec<&str>) {
         ("", Vec::new())

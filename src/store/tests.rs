@@ -55,7 +55,7 @@ const NAME: &str = "once.alerts";
 /// A snapshot whose content names its tag.
 fn snapshot(tag: u64) -> Job {
     let body = tag.to_string().into_bytes().into();
-    Job::Snapshot { name: NAME.into(), snapshot: Snapshot { kind: "dedup".into(), body }, tag }
+    Job::Snapshot { name: NAME.into(), snapshot: Snapshot { kind: "dedup".into(), places: Vec::new(), body }, tag }
 }
 
 /// The tag of the snapshot that a start finds.

@@ -68,6 +68,8 @@ impl Admit for SourceHome {
             in_flight: VecDeque::new(),
             first: 0,
             settled: 0,
+            held: self.held,
+            kept: None,
             start: from,
             unacked: 0,
             segments,
@@ -151,7 +153,14 @@ impl Admit for SourceHome {
     }
 
     fn settled(&self, stream: &str) -> u64 {
-        self.streams.borrow().iter().find(|s| s.name == stream).map_or(0, |s| s.settled)
+        self.streams.borrow().iter().find(|s| s.name == stream).map_or(0, Stream::done)
+    }
+
+    fn hurry(&self) {
+        if self.held != 0 {
+            self.stages.borrow_mut().hurry();
+            self.publish_soon();
+        }
     }
 
     fn settles(&self) -> LocalFuture<'_, bool> {

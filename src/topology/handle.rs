@@ -32,6 +32,8 @@ struct Seat {
     handler: Box<dyn Handler>,
     routes: Vec<Option<u8>>,
     needles: Needles,
+    /// Slot of the output for records that are refused; `None`: they go to the dead letter on disk.
+    rejected: [Option<u8>; 1],
 }
 
 /// What became of a slab.
@@ -80,6 +82,8 @@ pub struct Rejected {
     pub origin: String,
     /// Bit n: branch n of the source owes it.
     pub branches: u64,
+    /// Bit n: it is a message of branch n, on the output for what is refused.
+    pub sent: u64,
     pub reason: &'static str,
     pub detail: String,
 }
@@ -93,7 +97,7 @@ impl Desk {
             .into_iter()
             .map(|(handler, routes)| {
                 let needles = if use_probe { handler.needles() } else { Needles::All };
-                Seat { handler, routes, needles }
+                Seat { handler, routes, needles, rejected: [None] }
             })
             .collect();
         let wants: Vec<Option<Vec<Vec<u8>>>> = seats
@@ -104,6 +108,50 @@ impl Desk {
             })
             .collect();
         Self { probe: Probe::new(&wants), seats, parser: Parser::new(), pool, looks: Vec::new() }
+    }
+
+    /// Records that a branch refuses become messages on these outputs, one for each branch; `None`: they do not.
+    pub fn rejecting(mut self, outputs: impl Iterator<Item = Option<u8>>) -> Self {
+        self.seats.iter_mut().zip(outputs).for_each(|(seat, output)| seat.rejected = [output]);
+        self
+    }
+
+    /// Takes in a record that these branches refuse.
+    fn refuse(&self, handled: &mut Handled, place: Place, branches: u64, rejection: Rejection, seen: &Seen<'_>) {
+        let origin = origin(seen.at, place, seen.number, seen.text);
+        let sent = (0..self.seats.len())
+            .filter(|b| branches >> b & 1 == 1 && self.seats[*b].rejected[0].is_some())
+            .fold(0, |mask, b| mask | 1 << b);
+        for (branch, seat) in self.seats.iter().enumerate().filter(|(branch, _)| sent >> branch & 1 == 1) {
+            let bytes = &handled.draft.bytes()[place.start as usize..(place.start + place.len) as usize];
+            // An entry has no terminator, and may end in a newline of its own.
+            let is_line = !matches!(seen.at, At::Entries { .. });
+            let frame = bytes.strip_suffix(b"\n").filter(|_| is_line).unwrap_or(bytes).len();
+            // Its bytes are counted when it is admitted, so the message stands for none.
+            let (_, mut out) = handled.draft.outbox(Place { len: 0, ..place }, narrow(branch) as u8, &seat.rejected, origin);
+            let mut message = out.message(0).header("shipper.reason", rejection.reason.as_bytes());
+            if !rejection.detail.is_empty() {
+                message = message.header("shipper.detail", rejection.detail.as_bytes());
+            }
+            if let At::Entries { origin, entries, keys, .. } = seen.at
+                && let Some(entry) = entries.get(seen.number as usize)
+            {
+                if let Position::Kafka { partition, offset, .. } = entry.position {
+                    let topic = origin.split('/').nth(1).unwrap_or_default();
+                    message = message
+                        .header("shipper.topic", topic.as_bytes())
+                        .header("shipper.partition", partition.to_string().as_bytes())
+                        .header("shipper.offset", offset.to_string().as_bytes())
+                        .header("shipper.timestamp", (entry.received / 1_000_000).to_string().as_bytes());
+                }
+                if let Some(key) = entry.key.and_then(|(start, end)| keys.get(start as usize..end as usize)) {
+                    message = message.key(key);
+                }
+            }
+            message.time_ms(i64::try_from(seen.received / 1_000_000).unwrap_or(0)).frame(0..frame);
+        }
+        let Rejection { reason, detail } = rejection;
+        handled.rejected.push(Rejected { place, origin: origin.to_string(), branches: branches & !sent, sent, reason, detail });
     }
 
     /// Handles a chunk.
@@ -122,8 +170,8 @@ impl Desk {
                 let place = Place { start: 0, len: narrow(handled.draft.bytes().len()) };
                 let branches = (0..self.seats.len()).filter(|b| from[*b] < bytes).fold(0, |mask, b| mask | 1 << b);
                 handled.records = 1;
-                let origin = origin(&at, place, 0, "").to_string();
-                handled.rejected.push(Rejected { place, origin, branches, reason, detail: String::new() });
+                let seen = Seen { at: &at, number: 0, text: "", received, own };
+                self.refuse(&mut handled, place, branches, Rejection { reason, detail: String::new() }, &seen);
             }
             ChunkKind::Lines => self.frames(&mut handled, Framing::Lines, &at, (received, own), from),
             ChunkKind::Objects => self.frames(&mut handled, Framing::Objects, &at, (received, own), from),
@@ -229,8 +277,7 @@ impl Desk {
                         *shown += if offered >> branch & 1 == 1 { u64::from(place.len) } else { 0 };
                     }
                     if offered != 0 {
-                        let origin = origin(seen.at, place, seen.number, seen.text).to_string();
-                        handled.rejected.push(Rejected { place, origin, branches: offered, reason, detail: String::new() });
+                        self.refuse(handled, place, offered, Rejection { reason, detail: String::new() }, seen);
                     }
                 }
             }
@@ -270,8 +317,7 @@ impl Desk {
                     *shown += if offered >> branch & 1 == 1 { u64::from(place.len) } else { 0 };
                 }
                 if offered != 0 {
-                    let origin = origin(at, place, number, &text).to_string();
-                    handled.rejected.push(Rejected { place, origin, branches: offered, reason, detail });
+                    self.refuse(handled, place, offered, Rejection { reason, detail }, &seen);
                 }
                 continue;
             }
@@ -307,7 +353,7 @@ impl Desk {
                 }
                 Found::Damaged { .. } => {
                     let (branches, origin) = (offered.fold(0, |mask, b| mask | 1 << b), origin(at, place, 0, "").to_string());
-                    handled.rejected.push(Rejected { place, origin, branches, reason: "spool_damaged", detail: String::new() });
+                    handled.rejected.push(Rejected { place, origin, branches, sent: 0, reason: "spool_damaged", detail: String::new() });
                 }
             }
         }
@@ -353,9 +399,7 @@ impl Desk {
                         self.pieces(handled, shown, pieces, place, (1 << branch, 1 << branch), seen);
                         continue;
                     }
-                    let Rejection { reason, detail } = rejection;
-                    let origin = origin(seen.at, place, seen.number, seen.text).to_string();
-                    handled.rejected.push(Rejected { place, origin, branches: 1 << branch, reason, detail });
+                    self.refuse(handled, place, 1 << branch, rejection, seen);
                 }
             }
             shown[branch] += len;
@@ -485,6 +529,51 @@ mod tests {
     fn again(chunk: &Chunk) -> Chunk {
         let Chunk { slab, at, kind, received, own, rung } = chunk;
         Chunk { slab: Slab::from_bytes(slab.bytes.clone()), at: at.clone(), kind: *kind, received: *received, own: *own, rung: *rung }
+    }
+
+    #[test]
+    fn what_is_refused_is_a_message_where_an_output_for_it_is_taken() {
+        use crate::sources::Entries;
+        let mut entries = Entries::default();
+        let place = |offset| Position::Kafka { partition: 2, offset, epoch: 0 };
+        entries.push(b"{\"a\":1}", place(7), 1, None);
+        entries.push(b"{\"cut\n", place(8), 1_700_000_000_123_000_000, None);
+        entries.key(b"k8");
+        entries.push(b"", place(9), 3, Some(("empty", "nothing in it".into())));
+        let chunk = entries.into_chunk("kafka/events/2".into(), place(10), 9);
+        let mut desk = desk(&["forward", "forward"]).rejecting([Some(7), None].into_iter());
+        let (handled, _) = desk.handle(again(&chunk), &[0, 0]);
+        // The first branch has its messages, the second owes the dead letter.
+        let refused: Vec<_> = handled.rejected.iter().map(|r| (r.sent, r.branches, r.reason, r.origin.as_str())).collect();
+        assert_eq!(refused, [(1, 2, "not_json", "kafka/events/2/8"), (1, 2, "empty", "kafka/events/2/9")]);
+        let batch = handled.draft.finish(0, place(10), 0);
+        let of = |output| batch.numbers().map(|n| batch.message(n)).filter(move |message| message.output == output);
+        assert_eq!((of(0).count(), of(1).count(), of(7).count()), (1, 1, 2));
+        let letter = of(7).next().unwrap();
+        let headers: Vec<_> = letter
+            .headers()
+            .map(|(name, value)| (name, std::str::from_utf8(value).unwrap()))
+            .filter(|(name, _)| *name != "shipper.detail")
+            .collect();
+        let expected = [
+            ("shipper-origin", "kafka/events/2/8"),
+            ("shipper.reason", "not_json"),
+            ("shipper.topic", "events"),
+            ("shipper.partition", "2"),
+            ("shipper.offset", "8"),
+            ("shipper.timestamp", "1700000000123"),
+        ];
+        assert_eq!((headers.as_slice(), letter.key, letter.payload, letter.branch), (&expected[..], Some(&b"k8"[..]), &b"{\"cut\n"[..], 0));
+        assert_eq!(batch.records()[letter.record as usize].len, 0, "its bytes are counted when it is admitted");
+
+        // Of a line the terminator stays behind.
+        let at = At::File { origin: "f".into(), segment: 0, incarnation: 0, offset: 0 };
+        let slab = Slab::from_bytes(b"{\"cut\n{}\n".to_vec());
+        let chunk = Chunk { slab, at, kind: ChunkKind::Lines, received: 0, own: false, rung: None };
+        let (handled, _) = desk.handle(chunk, &[0, 0]);
+        let batch = handled.draft.finish(0, Position::Count(1), 0);
+        let letters: Vec<_> = batch.numbers().map(|n| batch.message(n)).filter(|m| m.output == 7).map(|m| (m.key, m.payload)).collect();
+        assert_eq!(letters, [(None, &b"{\"cut"[..])]);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::{
     handle::{Desk, Handled, Ready, Rejected},
     order::Order,
     rows::{Rows, rfc3339},
-    staged::Stages,
+    staged::{Mark, Stages},
     stream::Stream,
 };
 use crate::{
@@ -46,6 +46,8 @@ pub enum Answer {
     Child(u8, Child),
     /// A dead letter is durable: of a batch, for these branches (bit n: branch n), one each.
     Kept { stream: u32, seq: u64, branches: u64, message: Option<u32> },
+    /// A snapshot is saved that was taken when the streams were as far as this.
+    Remembered(Vec<Mark>),
     /// From another shard: the slab of this ticket, handled.
     Handled(u64, Box<Ready>),
 }
@@ -57,6 +59,10 @@ impl Answers {
     /// No answers yet.
     pub fn new() -> Arc<Self> {
         Arc::new(Self(Returns::new()))
+    }
+
+    pub(super) fn remembered(&self, marks: Vec<Mark>) {
+        self.0.push(Answer::Remembered(marks));
     }
 }
 
@@ -128,7 +134,7 @@ type Backlog = VecDeque<(u8, Arc<Inbox>, Parcel)>;
 pub struct SourceHome {
     pub(super) on: Rc<dyn Executor>,
     pub(super) setup: RefCell<Setup>,
-    answers: Arc<Answers>,
+    pub(super) answers: Arc<Answers>,
     /// For each output what its messages owe.
     pub(super) routes: Vec<Route>,
     pub(super) streams: RefCell<Vec<Stream>>,
@@ -137,6 +143,10 @@ pub struct SourceHome {
     pub(super) order: RefCell<Order<Ready>>,
     pub(super) stages: RefCell<Stages>,
     has_stages: bool,
+    /// Mask of the branches that feed a stage which holds the source.
+    pub(super) held: u64,
+    /// Raised when a snapshot of such a stage is saved.
+    pub(super) kept: Signal,
     /// Raised when stages should be looked at again.
     pub(super) staged: Signal,
     /// When the stages are looked at next without that, monotonic nanoseconds.
@@ -167,6 +177,8 @@ impl SourceHome {
     pub fn new(on: Rc<dyn Executor>, mut setup: Setup) -> Rc<Self> {
         let answers = setup.answers.clone();
         let stages = std::mem::take(&mut setup.stages);
+        // Where nothing is saved, nothing can run ahead of it.
+        let held = if setup.store.is_some() { stages.held() } else { 0 };
         let route = |slot: usize, output: &OutputEnd| {
             let takers = setup.sinks.iter().filter(|s| s.required && s.outputs >> slot & 1 == 1);
             Route { required: narrow(takers.count()), first: output.first, held: output.after.is_some() }
@@ -181,6 +193,8 @@ impl SourceHome {
             born: Cell::new(0),
             order: RefCell::default(),
             has_stages: !stages.is_empty(),
+            held,
+            kept: Signal::default(),
             stages: RefCell::new(stages),
             staged: Signal::default(),
             looks_at: Cell::new(None),
@@ -272,6 +286,7 @@ impl SourceHome {
                 Answer::Sink(sink, settle) => self.settle(sink, settle),
                 Answer::Child(lookup, child) => self.child(lookup, child),
                 Answer::Kept { stream, seq, branches, message } => self.kept(stream, seq, branches, message),
+                Answer::Remembered(marks) => self.remembered(marks),
                 Answer::Handled(ticket, ready) => self.take_back(ticket, *ready),
             }
         }
@@ -584,14 +599,14 @@ impl SourceHome {
             At::Count { first, .. } => Position::Count(first + u64::from(records)),
             At::Entries { end, .. } => end.clone(),
         };
+        // The place that a restart looks for first: where the lowest branch stands.
+        let lowest = rung.and_then(|_| (0..setup.branches.len()).map(|branch| stream.position(branch)).min()).cloned();
         if let (At::File { segment, incarnation, offset, .. }, Some(crc)) = (&at, rung)
             && let Some((_, ladder)) =
                 stream.segments.iter_mut().find(|(row, _)| (row.segment, row.incarnation) == (*segment, *incarnation))
         {
-            // The place that a restart looks for first: where the lowest branch stands, if it is here.
-            let lowest = (0..setup.branches.len()).map(|branch| stream.ledger.watermark(branch)).min();
             let watermark = match lowest {
-                Some(Position::File { segment: s, incarnation: i, offset }) if (s, i) == (segment, incarnation) => *offset,
+                Some(Position::File { segment: s, incarnation: i, offset }) if (s, i) == (*segment, *incarnation) => offset,
                 _ => 0,
             };
             ladder.push(offset + len, crc, watermark);
@@ -608,6 +623,9 @@ impl SourceHome {
         let mut owed = vec![0u32; setup.branches.len()];
         let mut batch = draft.finish(narrow(stream_number), end.clone(), received);
         let staged = (self.has_stages && !batch.is_empty()).then(|| self.run_stages(&mut batch));
+        if self.held != 0 {
+            self.stages.borrow_mut().touch();
+        }
         let mut account = Account::of(&batch, staged.as_ref(), &self.routes, &mut owed);
         // What nobody required waits for goes out at once.
         let free = account.free(&batch, &self.routes, &mut owed);
@@ -628,9 +646,12 @@ impl SourceHome {
         }
         for reject in &rejected {
             for (branch, end) in setup.branches.iter().enumerate() {
-                if reject.branches >> branch & 1 == 1 {
+                let is_owed = reject.branches >> branch & 1 == 1;
+                if is_owed {
                     owed[branch] += 1;
                     account.open += 1;
+                }
+                if is_owed || reject.sent >> branch & 1 == 1 {
                     end.counts.dead_letter.add(reject.reason, u64::from(reject.place.len));
                 }
             }
@@ -659,7 +680,11 @@ impl SourceHome {
     }
 
     fn reject(&self, setup: &Setup, batch: &Batch, reject: Rejected) {
-        let Rejected { place, origin, branches, reason, detail } = reject;
+        let Rejected { place, origin, branches, reason, detail, .. } = reject;
+        if branches == 0 {
+            tracing::error!(origin, reason, detail, "record refused; it goes to the output for what is refused");
+            return;
+        }
         let names: Vec<&str> =
             setup.branches.iter().enumerate().filter(|(b, _)| branches >> b & 1 == 1).map(|(_, b)| b.name.as_str()).collect();
         let bytes = batch.slab().bytes.get(place.start as usize..(place.start + place.len) as usize).unwrap_or_default().to_vec();
@@ -692,6 +717,11 @@ impl SourceHome {
         self.streams.borrow_mut().iter_mut().for_each(|stream| stream.dirty = true);
         self.publish();
         self.remember(true);
+    }
+
+    /// Has the rows written soon, and a snapshot taken if one is due.
+    pub(super) fn publish_soon(&self) {
+        self.changed.raise();
     }
 
     /// Writes the rows of streams that changed into the shared table.

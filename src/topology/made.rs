@@ -10,6 +10,8 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use super::{
     flight::{Account, Flight, Staged},
     home::{SourceHome, narrow},
+    staged::Mark,
+    stream::{Kept, Stream},
 };
 use crate::{
     batch::{Apart, Batch},
@@ -181,15 +183,50 @@ impl SourceHome {
         }
         let streams = self.streams.borrow();
         let mut stages = self.stages.borrow_mut();
-        let is_settled = |born: u64, seq: u64| streams.iter().find(|s| s.born == born).is_none_or(|s| s.is_settled(seq));
-        let marks = || streams.iter().map(|s| (s.born, s.first + s.in_flight.len() as u64)).collect();
+        let is_settled = |mark: &Mark| streams.iter().find(|s| s.born == mark.born).is_none_or(|s| s.is_settled(mark.seq));
+        let marks = || streams.iter().map(Stream::mark).collect();
         // Once for what was set aside before, once for what is set aside now and waits for nothing.
         for round in 0..2 {
-            if let Some(snapshots) = stages.take_aside(is_settled) {
-                setup.rows.remember(snapshots);
+            if let Some((snapshots, marks)) = stages.take_aside(is_settled) {
+                let answers = self.answers.clone();
+                setup.rows.remember(snapshots, Box::new(move |_| answers.remembered(marks)));
             }
             if round == 0 {
-                stages.set_aside(&setup.source, marks, self.now(), last);
+                stages.set_aside(&setup.source, &setup.branches, marks, self.now(), last);
+            }
+        }
+    }
+
+    /// A snapshot is saved: what it has need not be had again.
+    pub(super) fn remembered(&self, marks: Vec<Mark>) {
+        for stream in self.streams.borrow_mut().iter_mut() {
+            if let Some(mark) = marks.iter().find(|mark| mark.born == stream.born) {
+                stream.kept = Some(Kept { at: mark.at.clone(), chunks: mark.chunks });
+                stream.dirty = true;
+            }
+        }
+        self.settles.raise();
+        self.kept.raise();
+    }
+
+    /// Takes a last snapshot and waits until it is saved, if a stage holds the source.
+    pub async fn keep(&self) {
+        while self.held != 0 {
+            let (store, rows, instance) = {
+                let setup = self.setup.borrow();
+                (setup.store.clone(), setup.rows.clone(), setup.instance.clone())
+            };
+            let Some(store) = store else { return };
+            self.remember(true);
+            if self.streams.borrow().iter().all(|s| s.done() == s.settled) {
+                return;
+            }
+            // The saver may have been asked already; asking twice costs a write.
+            drop(rows.save(&store, &instance, self.on.clock().now(), Box::new(|_| {})));
+            tokio::select! {
+                biased;
+                () = self.kept.wait() => {}
+                () = self.on.sleep(Duration::from_millis(limits::CHECKPOINT_EVERY_MS)) => {}
             }
         }
     }

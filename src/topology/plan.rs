@@ -71,6 +71,8 @@ pub struct HandlerPlan {
     pub sources: Vec<usize>,
     /// For each of its outputs the slot, `None` if nothing takes it.
     pub routes: Vec<Option<u8>>,
+    /// The slot of the output for records that it refuses.
+    pub rejected: Option<u8>,
 }
 
 /// One stage.
@@ -199,6 +201,7 @@ impl Plan {
         check_lacks(&graph, &handlers, &mut errors);
         check_needs(&graph, &handlers, &stages, &mut errors);
         let (outputs, routes) = outputs_of(&graph, &handlers, &lookups, &sinks, &mut errors);
+        check_rejected(&handlers, &outputs, &routes, &mut errors);
         if outputs.len() > OUTPUTS_MAX {
             let wired = outputs.len();
             errors.add(
@@ -220,6 +223,8 @@ impl Plan {
         let branches = |mask: u64| outputs.iter().filter(|o| bit(o.slot) & mask != 0).fold(0, |all, o| all | o.branches);
         let order: Vec<usize> = graph.order.iter().filter_map(|p| p.checked_sub(of_stages)).filter(|s| *s < stages.len()).collect();
         let (at_lookups, at_sinks, count) = (stages.len(), stages.len() + lookups.len(), sinks.len());
+        let holds = |stage: &config::StageEntry| stage.spec.as_ref().is_some_and(|spec| spec.holds().is_some());
+        let holders: Vec<_> = stages.iter().filter(|stage| holds(stage)).map(|stage| (stage.name.clone(), stage.place.clone())).collect();
         let mut of_stage: Vec<Option<_>> = stages.into_iter().map(Some).collect();
         let stages = order
             .into_iter()
@@ -250,15 +255,17 @@ impl Plan {
         let cores = globals.cores.max(1);
         let sources = sources.into_iter().enumerate();
         let handlers = handlers.into_iter().zip(reads).zip(routes).enumerate();
-        Ok(Self {
+        let plan = Self {
             tables,
             shelf,
             sources: sources
                 .filter_map(|(n, s)| Some(SourcePlan { name: s.name, kind: s.kind, spec: s.spec?.into(), home: n % cores }))
                 .collect(),
             handlers: handlers
-                .filter_map(|(n, ((h, sources), routes))| {
-                    Some(HandlerPlan { branch: u8::try_from(n).ok()?, name: h.name, kind: h.kind, spec: h.spec?.into(), sources, routes })
+                .filter_map(|(n, ((h, sources), mut routes))| {
+                    let rejected = routes.pop().flatten();
+                    let (branch, spec) = (u8::try_from(n).ok()?, h.spec?.into());
+                    Some(HandlerPlan { branch, name: h.name, kind: h.kind, spec, sources, routes, rejected })
                 })
                 .collect(),
             stages,
@@ -266,7 +273,26 @@ impl Plan {
             sinks,
             outputs,
             globals,
-        })
+        };
+        plan.check_holders(&holders)?;
+        Ok(plan)
+    }
+
+    /// A start goes on where the snapshot of the stage that holds a source ends: there can be one.
+    fn check_holders(&self, holders: &[(String, Place)]) -> Result<(), Errors> {
+        let mut errors = Errors::default();
+        for (index, source) in self.sources.iter().enumerate() {
+            let mut of_source = self.stages_of(index).filter_map(|stage| holders.iter().find(|(name, _)| *name == stage.name));
+            let Some((first, _)) = of_source.next() else { continue };
+            for (name, place) in of_source {
+                let what = format!(
+                    "source \"{}\" feeds \"{first}\" already, and only one such stage can hold it; give this one a source of its own",
+                    source.name
+                );
+                errors.add(place, format!("stages.{name}"), what);
+            }
+        }
+        if errors.is_empty() { Ok(()) } else { Err(errors) }
     }
 
     /// What lookups are built with.
@@ -343,7 +369,8 @@ fn outputs_of(
             if takers.is_empty() {
                 // Without any sink the error about that says it all.
                 let is_optional = handlers.get(producer).is_some_and(|handler| !handler.needs_primary);
-                let is_replaced = is_optional && graph.wires.iter().any(|w| w.producer == producer);
+                let own = handlers.get(producer).map_or(0, |handler| handler.outputs.len());
+                let is_replaced = is_optional && graph.wires.iter().any(|w| w.producer == producer && w.output < own);
                 if name == from.name && !sinks.is_empty() && !is_replaced {
                     let what = format!("nothing takes its output \"{name}\"; add \"{name}\" to the inputs of a sink");
                     errors.add(from.place, format!("{}.{name}", from.section), what);
@@ -436,6 +463,20 @@ fn check_needs(graph: &Wires<'_>, handlers: &[HandlerEntry], stages: &[config::S
                 missing.join(", ")
             );
             errors.add(&stage.place, format!("stages.{}.{setting}", stage.name), what);
+        }
+    }
+}
+
+/// What takes refused records is their dead letter, and must not lose them.
+fn check_rejected(handlers: &[HandlerEntry], outputs: &[OutputPlan], routes: &Routes, errors: &mut Errors) {
+    for (handler, route) in handlers.iter().zip(routes) {
+        let slot = route.get(handler.outputs.len()).copied().flatten();
+        if let Some(output) = slot.and_then(|slot| outputs.get(usize::from(slot)))
+            && output.required == 0
+        {
+            let what =
+                format!("what takes \"{}\" is the dead letter of these records; a sink that is required must be among it", output.name);
+            errors.add(&handler.place, format!("handlers.{}", handler.name), what);
         }
     }
 }

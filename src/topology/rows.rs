@@ -1,12 +1,14 @@
 //! What every stream has saved or is to save: the one table that the checkpoint is written from.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::BTreeMap,
+    fmt,
     sync::{Arc, Mutex, PoisonError},
 };
 
 use crate::{
     checkpoint::{Checkpoint, Row, Snapshot},
+    position::Position,
     store::{Asked, Reply, StoreHandle},
 };
 
@@ -14,14 +16,20 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct Rows(Arc<Mutex<Table>>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Table {
     rows: BTreeMap<(String, String), Row>,
     changed: bool,
     /// What stages remember, by `<stage>.<source>`, as it is on disk or on its way.
     snapshots: BTreeMap<String, Snapshot>,
-    /// Of these, what the store has not been asked to keep yet.
-    fresh: BTreeSet<String>,
+    /// Of these, what the store has not been asked to keep yet, and who wants to know when it is kept.
+    fresh: BTreeMap<String, Option<Reply>>,
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table").field("rows", &self.rows).field("changed", &self.changed).finish_non_exhaustive()
+    }
 }
 
 impl Rows {
@@ -40,12 +48,27 @@ impl Rows {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).snapshots.get(name).cloned()
     }
     /// Takes in what stages remember, for the next save. Rows at or after it must be there already.
-    pub(super) fn remember(&self, snapshots: Vec<(String, Snapshot)>) {
+    ///
+    /// - `kept`: told when the one with places is kept, if there is one and no later one replaces it before that.
+    pub(super) fn remember(&self, snapshots: Vec<(String, Snapshot)>, kept: Reply) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut kept = Some(kept);
         for (name, snapshot) in snapshots {
-            table.fresh.insert(name.clone());
+            let kept = if snapshot.places.is_empty() { None } else { kept.take() };
+            table.fresh.insert(name.clone(), kept);
             table.snapshots.insert(name, snapshot);
             table.changed = true;
+        }
+    }
+    /// Sets branches of a source's streams back, or on, to where a snapshot ends. A stream that is not known is left alone.
+    ///
+    /// - `places`: stream, branch, and where it ends.
+    pub(super) fn go_on_at(&self, source: &str, places: &[(String, String, Position)]) {
+        let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        for (stream, branch, at) in places {
+            if let Some(row) = table.rows.get_mut(&(source.to_owned(), stream.clone())) {
+                row.branches.iter_mut().filter(|row| row.branch == *branch).for_each(|row| row.position = at.clone());
+            }
         }
     }
     pub(super) fn put(&self, row: Row) {
@@ -81,16 +104,15 @@ impl Rows {
         store.ask(Asked::save(checkpoint, reply)).map_err(|back| back.reply)?;
         table.changed = false;
         let Table { snapshots, fresh, changed, .. } = &mut *table;
-        while let Some(name) = fresh.first() {
-            if let Some(snapshot) = snapshots.get(name) {
-                let asked = Asked::remember(name.clone(), snapshot.clone(), Box::new(|_| {}));
-                if store.ask(asked).is_err() {
-                    // Asked again with the next save.
-                    *changed = true;
-                    break;
-                }
+        while let Some((name, kept)) = fresh.pop_first() {
+            let Some(snapshot) = snapshots.get(&name) else { continue };
+            let asked = Asked::remember(name.clone(), snapshot.clone(), kept.unwrap_or_else(|| Box::new(|_| {})));
+            if let Err(back) = store.ask(asked) {
+                // Asked again with the next save.
+                fresh.insert(name, Some(back.reply));
+                *changed = true;
+                break;
             }
-            fresh.pop_first();
         }
         Ok(())
     }

@@ -407,6 +407,7 @@ fn stages_of(plan: &Plan, source: usize, metrics: &Metrics, rows: &Rows, clock: 
         let saved_as = snapshot_name(&stage.name, name);
         match rows.snapshot(&saved_as) {
             Some(snapshot) if snapshot.kind == stage.kind => {
+                rows.go_on_at(name, &snapshot.places);
                 running.load(&snapshot.body, now).map_err(|what| RunError::Snapshot { stage: stage.name.clone(), name: saved_as, what })?
             }
             Some(snapshot) => {
@@ -416,14 +417,17 @@ fn stages_of(plan: &Plan, source: usize, metrics: &Metrics, rows: &Rows, clock: 
             None => {}
         }
         // What it emits by itself is owed by the first branch that feeds it here.
-        let branch = plan.branches_of(source).position(|handler| stage.branches >> handler.branch & 1 == 1);
+        let feeding = (0u8..).zip(plan.branches_of(source)).filter(|(_, handler)| stage.branches >> handler.branch & 1 == 1);
+        let feeds: Vec<u8> = feeding.map(|(branch, _)| branch).collect();
         ends.push(StageEnd {
             name: stage.name.clone(),
             kind: stage.kind,
             stage: running,
             inputs: stage.inputs,
             routes: stage.routes.clone(),
-            branch: branch.and_then(|branch| u8::try_from(branch).ok()).unwrap_or(0),
+            branch: feeds.first().copied().unwrap_or(0),
+            feeds: feeds.iter().fold(0, |mask, branch| mask | 1 << branch),
+            holds: stage.spec.holds(),
             counts: metrics.stage(name, &stage.name),
         });
     }
@@ -531,6 +535,12 @@ impl Shard {
             }
         }
         for (home, ..) in &homes {
+            let left = deadline.saturating_sub(io.clock().mono()).max(1_000_000);
+            tokio::select! {
+                biased;
+                () = home.keep() => {}
+                () = io.sleep(Duration::from_nanos(left)) => {}
+            }
             home.finish();
             self.aides.home_is_done();
         }
@@ -624,7 +634,7 @@ impl Shard {
 /// The handlers of one source, for one shard.
 fn desk(plan: &Plan, source: usize) -> Desk {
     let handlers = plan.branches_of(source).map(|handler| (handler.spec.build(&plan.shelf), handler.routes.clone())).collect();
-    Desk::new(handlers, DraftPool::new(limits::CREDIT_BATCHES), true)
+    Desk::new(handlers, DraftPool::new(limits::CREDIT_BATCHES), true).rejecting(plan.branches_of(source).map(|handler| handler.rejected))
 }
 
 async fn run_source(source: Box<dyn Source>, io: Rc<dyn Io>, home: Rc<SourceHome>, standing: Standing) {

@@ -5,13 +5,14 @@
 //! remembers was delivered, dropped by rule or is in the dead letter, whichever of snapshot and
 //! checkpoint a crash leaves the newer one (`docs/decisions/0007-stages-and-lookups.md`).
 
-use super::flight::Staged;
+use super::{flight::Staged, home::BranchEnd};
 use crate::{
     batch::{Apart, Batch},
     checkpoint::Snapshot,
     clock::Nanos,
     limits,
     metrics::StageCounts,
+    position::Position,
     stages::{Fate, Late, Now, Out, Stage},
 };
 
@@ -26,6 +27,10 @@ pub struct StageEnd {
     pub routes: Vec<Option<u8>>,
     /// Branch of the source that owes what it emits by itself.
     pub branch: u8,
+    /// Mask of the branches of the source that feed it.
+    pub feeds: u64,
+    /// How often a snapshot is taken, nanoseconds, if it holds the source.
+    pub holds: Option<Nanos>,
     pub counts: StageCounts,
 }
 
@@ -34,7 +39,7 @@ pub struct StageEnd {
 pub struct Stages {
     ends: Vec<StageEnd>,
     out: Out,
-    /// Something was taken or emitted since the last snapshot.
+    /// Something was taken or emitted since the last snapshot, or there is none yet.
     touched: bool,
     /// No snapshot is taken before, monotonic nanoseconds.
     rests_until: Nanos,
@@ -43,20 +48,38 @@ pub struct Stages {
 
 /// A snapshot that waits for the records it speaks of.
 struct Aside {
-    /// Streams, and the batch up to which each must be settled.
-    marks: Vec<(u64, u64)>,
+    marks: Vec<Mark>,
     snapshots: Vec<(String, Snapshot)>,
+}
+
+/// How far a stream was when a snapshot was taken.
+#[derive(Clone, Debug)]
+pub struct Mark {
+    /// Which of the home's streams it is.
+    pub born: u64,
+    pub name: String,
+    /// The number that its next batch has.
+    pub seq: u64,
+    /// For each branch, below which place everything had been shown to the stages.
+    pub at: Vec<Position>,
+    /// Chunks that its source had handed in.
+    pub chunks: u64,
 }
 
 impl Stages {
     /// - `ends`: each behind all that it takes from.
     pub fn new(ends: Vec<StageEnd>) -> Self {
-        Self { ends, ..Self::default() }
+        Self { ends, touched: true, ..Self::default() }
     }
 
     /// True if the source has none.
     pub fn is_empty(&self) -> bool {
         self.ends.is_empty()
+    }
+
+    /// Mask of the branches that feed a stage which holds its source.
+    pub fn held(&self) -> u64 {
+        self.ends.iter().filter(|end| end.holds.is_some()).fold(0, |mask, end| mask | end.feeds)
     }
 
     /// Shows every stage the messages it takes; what they emit is added to the batch.
@@ -134,32 +157,54 @@ impl Stages {
     /// Takes a snapshot if one is worth its while, and sets it aside.
     ///
     /// - `source`: its name, for the snapshots' names.
-    /// - `marks`: for each stream, by its birth, the number that its next batch will have.
+    /// - `branches`: of the source.
+    /// - `marks`: how far each stream is.
     /// - `last`: nothing will be taken any more.
-    pub fn set_aside(&mut self, source: &str, marks: impl FnOnce() -> Vec<(u64, u64)>, now: Now, last: bool) {
-        if !last && (!self.touched || self.aside.is_some() || now.mono < self.rests_until) {
+    pub fn set_aside(&mut self, source: &str, branches: &[BranchEnd], marks: impl FnOnce() -> Vec<Mark>, now: Now, last: bool) {
+        if !self.touched || !last && (self.aside.is_some() || now.mono < self.rests_until) {
             return;
         }
+        let marks = marks();
         let saved = |end: &StageEnd| {
             let body = end.stage.save(now)?;
-            Some((snapshot_name(&end.name, source), Snapshot { kind: end.kind.to_owned(), body: body.into() }))
+            let held = if end.holds.is_some() { end.feeds } else { 0 };
+            let place =
+                |mark: &Mark, branch: usize| Some((mark.name.clone(), branches.get(branch)?.name.clone(), mark.at.get(branch)?.clone()));
+            let of = |mark| (0..branches.len()).filter(|branch| held >> branch & 1 == 1).filter_map(move |branch| place(mark, branch));
+            let places = marks.iter().filter(|mark| !mark.name.is_empty()).flat_map(of).collect();
+            Some((snapshot_name(&end.name, source), Snapshot { kind: end.kind.to_owned(), places, body: body.into() }))
         };
         let snapshots: Vec<_> = self.ends.iter().filter_map(saved).collect();
         self.touched = false;
         let bytes: u64 = snapshots.iter().map(|(_, snapshot)| snapshot.body.len() as u64).sum();
-        let rest = (bytes * 1000 / limits::SNAPSHOT_BYTES_PER_SECOND).max(limits::CHECKPOINT_EVERY_MS);
-        self.rests_until = now.mono.saturating_add(rest * 1_000_000);
+        let rest = (bytes * 1000 / limits::SNAPSHOT_BYTES_PER_SECOND).max(limits::CHECKPOINT_EVERY_MS) * 1_000_000;
+        let rest = match self.ends.iter().filter_map(|end| end.holds).min() {
+            // All that was read since is read again after a crash: its stage says how much that may be.
+            Some(every) => every.max(limits::CHECKPOINT_EVERY_MS * 1_000_000),
+            None => rest,
+        };
+        self.rests_until = now.mono.saturating_add(rest);
         if !snapshots.is_empty() {
-            self.aside = Some(Aside { marks: marks(), snapshots });
+            self.aside = Some(Aside { marks, snapshots });
         }
     }
 
-    /// The snapshot set aside, once all it speaks of is settled.
+    /// Something was read that no stage may have seen: a stage that holds the source lets go of it all the same.
+    pub fn touch(&mut self) {
+        self.touched = true;
+    }
+
+    /// The next snapshot need not wait: others are to go on from it.
+    pub fn hurry(&mut self) {
+        self.rests_until = 0;
+    }
+
+    /// The snapshot set aside, and of when it is, once all it speaks of is settled.
     ///
-    /// - `is_settled`: whether every batch of a stream below that number is.
-    pub fn take_aside(&mut self, is_settled: impl Fn(u64, u64) -> bool) -> Option<Vec<(String, Snapshot)>> {
-        let aside = self.aside.take_if(|aside| aside.marks.iter().all(|(stream, seq)| is_settled(*stream, *seq)))?;
-        Some(aside.snapshots)
+    /// - `is_settled`: whether every batch of a stream below its mark is.
+    pub fn take_aside(&mut self, is_settled: impl Fn(&Mark) -> bool) -> Option<(Vec<(String, Snapshot)>, Vec<Mark>)> {
+        let aside = self.aside.take_if(|aside| aside.marks.iter().all(is_settled))?;
+        Some((aside.snapshots, aside.marks))
     }
 
     /// When a snapshot is to be taken though nothing more happens; `None` if there is nothing new.

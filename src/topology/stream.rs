@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{flight::Flight, home::Setup};
+use super::{flight::Flight, home::Setup, staged::Mark};
 use crate::{
     checkpoint::{BranchRow, Ladder, Row, SegmentRow},
     ledger::Ledger,
@@ -20,6 +20,10 @@ pub(super) struct Stream {
     pub first: u64,
     /// Chunks of the source for which nothing is owed any more, without a gap.
     pub settled: u64,
+    /// Mask of the branches that feed a stage which holds the source.
+    pub held: u64,
+    /// What a saved snapshot of such a stage has of it; `None` until one is saved.
+    pub kept: Option<Kept>,
     /// Where each branch stood before this start; below it nothing is offered.
     pub start: Vec<Position>,
     /// Everything below has been admitted; `None` before the first batch.
@@ -32,7 +36,44 @@ pub(super) struct Stream {
     pub ended: bool,
 }
 
+/// How far a stream was at a snapshot that is saved.
+pub(super) struct Kept {
+    /// For each branch.
+    pub at: Vec<Position>,
+    pub chunks: u64,
+}
+
 impl Stream {
+    /// How far the branch is for good: below it, everything is settled and in every snapshot that must have it.
+    pub fn position(&self, branch: usize) -> &Position {
+        let settled = self.ledger.watermark(branch);
+        if self.held >> branch & 1 == 0 {
+            return settled;
+        }
+        let kept = self.kept.as_ref().and_then(|kept| kept.at.get(branch)).unwrap_or(&self.start[branch]);
+        kept.min(settled)
+    }
+
+    /// Chunks of the source that need never be had again, without a gap.
+    pub fn done(&self) -> u64 {
+        match self.held {
+            0 => self.settled,
+            _ => self.settled.min(self.kept.as_ref().map_or(0, |kept| kept.chunks)),
+        }
+    }
+
+    /// How far it is now, for a snapshot.
+    pub fn mark(&self) -> Mark {
+        let at = |start: &Position| self.end.as_ref().map_or(start, |end| end.max(start)).clone();
+        Mark {
+            born: self.born,
+            name: self.name.clone(),
+            seq: self.first + self.in_flight.len() as u64,
+            at: self.start.iter().map(at).collect(),
+            chunks: self.settled + self.in_flight.iter().filter(|flight| flight.is_of_source).count() as u64,
+        }
+    }
+
     /// A batch in flight.
     ///
     /// # Panics
@@ -55,7 +96,7 @@ impl Stream {
 
     /// Forgets files that every branch has left behind.
     pub fn forget(&mut self) {
-        let lowest = (0..self.start.len()).map(|branch| self.ledger.watermark(branch)).min();
+        let lowest = (0..self.start.len()).map(|branch| self.position(branch)).min();
         if let Some(Position::File { segment, incarnation, .. }) = lowest {
             let at = (*segment, *incarnation);
             self.segments.retain(|(row, _)| (row.segment, row.incarnation) >= at);
@@ -68,7 +109,7 @@ impl Stream {
             .branches
             .iter()
             .enumerate()
-            .map(|(number, branch)| BranchRow { branch: branch.name.clone(), position: self.ledger.watermark(number).clone() })
+            .map(|(number, branch)| BranchRow { branch: branch.name.clone(), position: self.position(number).clone() })
             .collect();
         let segments = self.segments.iter().map(|(row, ladder)| SegmentRow { rungs: ladder.rungs().to_vec(), ..row.clone() }).collect();
         Row {

@@ -53,6 +53,16 @@ fn a_good_config_becomes_a_graph() {
 }
 
 #[test]
+fn what_is_refused_has_an_output_that_a_required_sink_takes() {
+    let text = |more: &str| format!("{GOOD}[sinks.letters]\nkind = 'blackhole'\ninputs = ['all.rejected']\n{more}");
+    let plan = plan(&text(""));
+    let output = &plan.outputs[usize::from(plan.handlers[0].rejected.unwrap())];
+    assert_eq!((output.name.as_str(), output.required, &plan.handlers[0].routes), ("all.rejected", 1 << 1, &vec![Some(0)]));
+    assert_snapshot!(wrong(&text("required = false\n")), @r#"line 3: handlers.all: what takes "all.rejected" is the dead letter of these records; a sink that is required must be among it"#);
+    assert_snapshot!(wrong(&GOOD.replace("['all']", "['all.rejected']")), @r#"line 3: handlers.all: nothing takes its output "all"; add "all" to the inputs of a sink"#);
+}
+
+#[test]
 fn everything_wrong_is_told_at_once_in_the_order_of_the_file() {
     let text = "cores = 0\nengine = 'fast'\n[log]\nlevl = 'debug'\n[sources.in]\nkind = 'stdim'\nfoo = 1\n[sources.idle]\nkind = 'stdin'\n\
                 [handlers.all]\nkind = 'forward'\ninputs = ['inn']\n[sinks.out]\nkind = 'blackhole'\ninputs = ['all', 'al', 'in']\nrequired = 'maybe'\n\
@@ -93,7 +103,7 @@ fn an_unwired_primary_output_and_missing_inputs_are_errors() {
     line 8: handlers.c: nothing takes its output "c"; add "c" to the inputs of a sink
     line 10: handlers.c.inputs: is empty; name sources, as in inputs = ["NAME"]
     line 13: sinks.out.inputs: "b" is named twice; remove one
-    line 13: sinks.out.inputs: no output "c.confirm"; known: c
+    line 13: sinks.out.inputs: no output "c.confirm"; known: c, c.rejected
     "#);
 }
 

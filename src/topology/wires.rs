@@ -6,7 +6,10 @@ use super::{
     config::{HandlerEntry, Inputs, LookupEntry, SinkEntry, StageEntry},
     spooled::is_ours,
 };
-use crate::register::{Errors, Place, section::nearest};
+use crate::{
+    handlers::REJECTED,
+    register::{Errors, Place, section::nearest},
+};
 
 /// One that has outputs: a handler, a stage or a lookup.
 pub(super) struct Producer<'c> {
@@ -59,7 +62,7 @@ impl<'c> Wires<'c> {
                 section: "handlers",
                 name: &h.name,
                 place: &h.place,
-                outputs: h.outputs.iter().map(|o| output_name(&h.name, o.name)).collect(),
+                outputs: h.outputs.iter().map(|o| o.name).chain([REJECTED]).map(|output| output_name(&h.name, output)).collect(),
                 known: h.spec.is_some(),
                 taker: None,
             })
@@ -90,7 +93,9 @@ impl<'c> Wires<'c> {
         let Self { producers, takers, wires, .. } = self;
         let Some(Taker { section, name: own, inputs, .. }) = takers.get(taker) else { return };
         let written = producers.iter().filter(|p| !is_ours(p.name));
-        let names: Vec<&str> = written.flat_map(|p| p.outputs.iter().map(String::as_str)).collect();
+        // That every handler has an output for what it refuses as well is not worth a word here.
+        let is_said = |name: &&str| !name.ends_with(&format!(".{REJECTED}"));
+        let names: Vec<&str> = written.flat_map(|p| p.outputs.iter().map(String::as_str)).filter(is_said).collect();
         let only_handlers = producers.iter().all(|p| p.taker.is_none());
         for (name, place) in &inputs.names {
             let key = || format!("{section}.{own}.inputs");

@@ -209,3 +209,42 @@ fn an_outage_of_the_brokers_is_waited_out() {
     until("the rest is read", || numbers(dir.path()).len() == 20);
     assert!(started.agent.drain());
 }
+
+#[test]
+fn what_is_refused_is_in_another_topic_and_the_sums_add_up() {
+    let cluster = Embedded::start(1).unwrap();
+    cluster.create_topic("in", 1).unwrap();
+    cluster.create_topic("dlq", 1).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    let brokers = cluster.brokers().join(",");
+    let mut writer = Writer::open(&plain(&brokers), "in");
+    writer.write(0..10);
+    writer.keyed("host-1", "{\"cut");
+    writer.write(10..20);
+    let config = format!(
+        "[sources.events]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\ntopics = \"in\"\ngroup = \"g\"\n\
+         [handlers.all]\nkind = \"forward\"\ninputs = [\"events\"]\n\
+         [sinks.out]\nkind = \"file\"\npath = {:?}\ninputs = [\"all\"]\n\
+         [sinks.dlq]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\ntopic = \"dlq\"\ninputs = [\"all.rejected\"]\n",
+        dir.path().join("out").display().to_string()
+    );
+    let started = start(&config, &dir.path().join("state"), io::Engine::Pread);
+    until("all is read", || numbers(dir.path()).len() == 20);
+    let letters = read(&plain(&brokers), "dlq", 1);
+    assert_eq!((letters[0].key.as_deref(), letters[0].payload.as_slice()), (Some(&b"host-1"[..]), &b"{\"cut"[..]));
+    for (name, value) in
+        [("shipper-origin", "kafka/in/0/10"), ("shipper.reason", "not_json"), ("shipper.topic", "in"), ("shipper.offset", "10")]
+    {
+        assert_eq!(letters[0].header(name), Some(value.as_bytes()), "{name}");
+    }
+    until("nothing is under way", || started.metrics.text().contains("shipper_in_flight_bytes{source=\"events\",branch=\"all\"} 0"));
+    let text = started.metrics.text();
+    let of = |name: &str| -> u64 {
+        let rows = text.lines().filter(|line| line.starts_with(name) && line.contains("branch=\"all\""));
+        rows.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    };
+    let (read, shipped, dead) = (of("shipper_read_bytes_total"), of("shipper_shipped_bytes_total"), of("shipper_dead_letter_bytes_total"));
+    assert_eq!((read, dead), (shipped + 5, 5), "{text}");
+    assert!(started.agent.drain());
+}

@@ -185,7 +185,7 @@ fn a_snapshot_that_cannot_be_read_refuses_the_start_and_a_missing_one_does_not()
     let error = Writer::open(Box::new(RealDisk::new()), &scene.state, Options::default()).err().unwrap().to_string();
     assert!(error.contains("is damaged: its checksum does not match its body; restore it from a backup, or remove it"), "{error}");
     // Whole, and yet nothing that the stage can read.
-    let odd = shipper::checkpoint::Snapshot { kind: "dedup".into(), body: b"odd".as_slice().into() };
+    let odd = shipper::checkpoint::Snapshot { kind: "dedup".into(), places: Vec::new(), body: b"odd".as_slice().into() };
     fs::write(&path, odd.encode()).unwrap();
     let error = scene.start(read(&config)).err().unwrap().to_string();
     assert!(error.starts_with("stage once cannot read its snapshot once.in in the state folder: it is too short; restore it"), "{error}");

@@ -4,13 +4,13 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use shipper::net::kafka::settings::Connection;
+use shipper::net::kafka::{reader::Reader, settings::Connection};
 
 use crate::{
-    agent::{House, wait},
+    agent::{House, PATIENCE, wait},
     broker::{given, make_topic, services},
     kafka_writer::Writer,
 };
@@ -106,20 +106,28 @@ fn three_members_share_six_partitions_and_hand_them_over() {
     let mut writer = Writer::open(&connection(&brokers), "in-shared");
     let houses: Vec<_> = (0..3).map(|_| house(&brokers, "in-shared", "")).collect();
     let outs: Vec<&Path> = houses.iter().map(|(_, out)| out.as_path()).collect();
-    let count = events();
     let mut agents = vec![Some(houses[0].0.start()), None, None];
-    // One comes after another, then one is stopped, one is killed, and one comes back.
-    let steps: [(usize, &str); 5] = [(1, "start"), (2, "start"), (0, "stop"), (1, "kill"), (0, "start")];
-    for (step, (who, what)) in (0..).zip(steps) {
-        writer.write(count * step / 6..count * (step + 1) / 6);
-        std::thread::sleep(Duration::from_secs(2));
+    let mut count = 0;
+    // One comes after another, then one is stopped, one is killed, and one comes back. Records come until whoever has
+    // come gets some, however long the group takes.
+    let steps: [(usize, &str); 6] = [(0, "wait"), (1, "start"), (2, "start"), (0, "stop"), (1, "kill"), (0, "start")];
+    for (who, what) in steps {
+        writer.write(count..count + events() / 6);
+        count += events() / 6;
         match what {
             "start" => agents[who] = Some(houses[who].0.start()),
             "stop" => agents[who].take().unwrap().stop(),
-            _ => agents[who].take().unwrap().kill(),
+            "kill" => agents[who].take().unwrap().kill(),
+            _ => {}
+        }
+        let (before, began) = (found(&[outs[who]]).len(), Instant::now());
+        while agents[who].is_some() && found(&[outs[who]]).len() == before {
+            assert!(began.elapsed() < PATIENCE, "{who} has come and got nothing of {count} records");
+            writer.write(count..count + 60);
+            count += 60;
+            std::thread::sleep(Duration::from_millis(100));
         }
     }
-    writer.write(count * 5 / 6..count);
     until_found(&outs, "members come and go", count);
     wait("all is committed", || committed("in-shared").values().sum::<u64>() == count, || format!("{:?}", committed("in-shared")));
     agents.into_iter().flatten().for_each(|agent| agent.stop());
@@ -155,4 +163,44 @@ fn tombstones_are_passed_over_and_a_topic_that_is_not_there_holds() {
     let agent = missing.start();
     agent.says(&["holding", "a topic does not exist"]);
     agent.stop();
+}
+
+#[test]
+fn what_is_refused_goes_to_a_topic_with_its_key_and_its_reason_and_holds_nobody_up() {
+    let Some(brokers) = given("KAFKA_BROKERS") else { return };
+    make_topic("kafka", "in-poison", 3, &[]);
+    make_topic("kafka", "in-poison.dlq", 1, &[]);
+    let dlq = format!("[sinks.dlq]\nkind = \"kafka\"\nbrokers = [{brokers:?}]\ntopic = \"in-poison.dlq\"\ninputs = [\"all.rejected\"]\n");
+    let (house, out) = house(&brokers, "in-poison", &dlq);
+    let mut writer = Writer::open(&connection(&brokers), "in-poison");
+    let (count, poison) = (events(), events() / 100);
+    for part in 0..poison {
+        writer.write(count * part / poison..count * (part + 1) / poison);
+        writer.keyed(&format!("key-{part}"), &format!("{{\"broken\": {part}"));
+    }
+    let agent = house.start();
+    until_found(&[&out], "with poison", count);
+    agent.kill();
+    let agent = house.start();
+    wait("all is committed", || committed("in-poison").values().sum::<u64>() == count + poison, || format!("{:?}", committed("in-poison")));
+    agent.stop();
+    let mut reader = Reader::open(&connection(&brokers), "in-poison.dlq", Duration::from_secs(60)).unwrap();
+    let (mut letters, mut quiet) = (BTreeMap::<String, u64>::new(), Instant::now());
+    while quiet.elapsed() < Duration::from_secs(5) {
+        let Some(letter) = reader.next(Duration::from_millis(200)).unwrap() else { continue };
+        quiet = Instant::now();
+        let header = |name: &str| String::from_utf8_lossy(letter.header(name).unwrap_or_else(|| panic!("no header {name}"))).into_owned();
+        let key = String::from_utf8(letter.key.clone().expect("the key is kept")).unwrap();
+        let part = key.strip_prefix("key-").unwrap();
+        assert_eq!(letter.payload, format!("{{\"broken\": {part}").into_bytes());
+        assert_eq!((header("shipper.reason"), header("shipper.topic")), ("not_json".into(), "in-poison".into()));
+        assert!(header("shipper.timestamp").parse::<u64>().unwrap() > 1_700_000_000_000);
+        let address = format!("kafka/in-poison/{}/{}", header("shipper.partition"), header("shipper.offset"));
+        assert_eq!(header("shipper-origin"), address);
+        *letters.entry(address).or_default() += 1;
+    }
+    let times: u64 = letters.values().sum();
+    eprintln!("{count} records and {poison} that are none: {} in the topic for them, {times} times", letters.len());
+    assert_eq!(letters.len() as u64, poison);
+    assert_eq!(house.dead_letters().len(), 0);
 }

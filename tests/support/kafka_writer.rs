@@ -19,12 +19,17 @@ pub struct Writer {
     next: u64,
 }
 
-fn message(payload: &[u8]) -> Arc<Batch> {
+fn message(key: Option<&[u8]>, payload: &[u8]) -> Arc<Batch> {
     let mut draft = Draft::new(Slab::from_bytes(vec![b'\n']));
     {
         let origin = Origin { stream: "test", offset: 0, len: None };
         let (_, mut out) = draft.outbox(Place { start: 0, len: 1 }, 0, &[Some(0)], origin);
-        out.message(0).payload(|w| w.extend_from_slice(payload));
+        let message = out.message(0);
+        let message = match key {
+            Some(key) => message.key(key),
+            None => message,
+        };
+        message.payload(|w| w.extend_from_slice(payload));
     }
     Arc::new(draft.finish(0, Position::Count(1), 0))
 }
@@ -40,18 +45,23 @@ impl Writer {
 
     /// Writes the records of these numbers, over all partitions.
     pub fn write(&mut self, numbers: std::ops::Range<u64>) {
-        self.send(numbers.map(|n| format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(200)).into_bytes()));
+        self.send(None, numbers.map(|n| format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(200)).into_bytes()));
     }
 
     /// Writes records with an empty value.
     pub fn tombstones(&mut self, count: u64) {
-        self.send((0..count).map(|_| Vec::new()));
+        self.send(None, (0..count).map(|_| Vec::new()));
     }
 
-    fn send(&mut self, payloads: impl Iterator<Item = Vec<u8>>) {
+    /// Writes one record with a key.
+    pub fn keyed(&mut self, key: &str, value: &str) {
+        self.send(Some(key.as_bytes()), std::iter::once(value.as_bytes().to_vec()));
+    }
+
+    fn send(&mut self, key: Option<&[u8]>, payloads: impl Iterator<Item = Vec<u8>>) {
         let (mut open, mut done) = (0u64, 0u64);
         for payload in payloads {
-            let batch = message(&payload);
+            let batch = message(key, &payload);
             self.next += 1;
             while let Err(error) = self.client.send(&batch.message(0), Tag(self.next)) {
                 assert!(matches!(error, SendError::Full), "not sent");

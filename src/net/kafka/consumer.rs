@@ -56,6 +56,7 @@ pub struct Record<'r> {
     pub topic: &'r str,
     pub partition: i32,
     pub offset: i64,
+    pub key: Option<&'r [u8]>,
     /// `None`: a tombstone.
     pub value: Option<&'r [u8]>,
     /// The record's own time, milliseconds since 1970; `None` where it has none.
@@ -267,6 +268,7 @@ impl Consumer {
                         topic: message.topic(),
                         partition: message.partition(),
                         offset: message.offset(),
+                        key: message.key(),
                         value: message.payload(),
                         time_ms: message.timestamp().to_millis().filter(|ms| *ms >= 0),
                     };

@@ -281,7 +281,7 @@ impl Running {
         let going = self.wanted.as_ref().map(|wanted| wanted.places.as_slice()).unwrap_or_default();
         let is_closed = self.shared.is_closed.get();
         let more = consumer.poll(|record| {
-            let Record { topic, partition, offset, value, time_ms } = record;
+            let Record { topic, partition, offset, key, value, time_ms } = record;
             records += 1;
             let is_it = |(place, ..): &(Place, Entries, i64)| place.partition == partition && place.topic == topic;
             if !gathered.get(last).is_some_and(is_it) {
@@ -306,6 +306,9 @@ impl Running {
                         .then(|| ("too_long", format!("{} bytes, of which the first {} are kept", value.len(), limits::FRAME_BYTES_MAX)));
                     let value = value.get(..limits::FRAME_BYTES_MAX).unwrap_or(value);
                     entries.push(value, at, time, refused);
+                    if let Some(key) = key {
+                        entries.key(key);
+                    }
                     bytes += value.len();
                 }
             }
@@ -416,6 +419,8 @@ impl Running {
         let bringing = self.shared.bringing.borrow();
         let is_busy = |place: &Place| bringing.as_ref() == Some(place) || flights.get(place).is_some_and(|flights| !flights.is_idle());
         if now < *until && places.iter().any(is_busy) {
+            // What a stage holds is ours to commit once it is saved.
+            self.admit.hurry();
             return;
         }
         if !*is_committing {
