@@ -51,7 +51,7 @@ impl Snapshot {
         if self.places.is_empty() {
             return seal(MAGIC, SNAPSHOT_FORMAT, &format!("kind={} places=0", self.kind), &self.body);
         }
-        let mut body = serde_json::to_vec(&self.places).expect("names and numbers are JSON");
+        let mut body = serde_json::json!(self.places).to_string().into_bytes();
         let facts = format!("kind={} places={}", self.kind, body.len());
         body.extend_from_slice(&self.body);
         seal(MAGIC, SNAPSHOT_FORMAT, &facts, &body)

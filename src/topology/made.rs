@@ -10,7 +10,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use super::{
     flight::{Account, Flight, Staged},
     home::{SourceHome, narrow},
-    staged::Mark,
+    staged::{Aside, Mark},
     stream::{Kept, Stream},
 };
 use crate::{
@@ -187,7 +187,7 @@ impl SourceHome {
         let marks = || streams.iter().map(Stream::mark).collect();
         // Once for what was set aside before, once for what is set aside now and waits for nothing.
         for round in 0..2 {
-            if let Some((snapshots, marks)) = stages.take_aside(is_settled) {
+            if let Some(Aside { snapshots, marks }) = stages.take_aside(is_settled) {
                 let answers = self.answers.clone();
                 setup.rows.remember(snapshots, Box::new(move |_| answers.remembered(marks)));
             }
@@ -211,7 +211,10 @@ impl SourceHome {
 
     /// Takes a last snapshot and waits until it is saved, if a stage holds the source.
     pub async fn keep(&self) {
-        while self.held != 0 {
+        if self.held == 0 {
+            return;
+        }
+        loop {
             let (store, rows, instance) = {
                 let setup = self.setup.borrow();
                 (setup.store.clone(), setup.rows.clone(), setup.instance.clone())

@@ -47,9 +47,11 @@ pub struct Stages {
 }
 
 /// A snapshot that waits for the records it speaks of.
-struct Aside {
-    marks: Vec<Mark>,
-    snapshots: Vec<(String, Snapshot)>,
+pub struct Aside {
+    /// How far each stream was.
+    pub marks: Vec<Mark>,
+    /// By name.
+    pub snapshots: Vec<(String, Snapshot)>,
 }
 
 /// How far a stream was when a snapshot was taken.
@@ -199,12 +201,11 @@ impl Stages {
         self.rests_until = 0;
     }
 
-    /// The snapshot set aside, and of when it is, once all it speaks of is settled.
+    /// The snapshot set aside, once all it speaks of is settled.
     ///
     /// - `is_settled`: whether every batch of a stream below its mark is.
-    pub fn take_aside(&mut self, is_settled: impl Fn(&Mark) -> bool) -> Option<(Vec<(String, Snapshot)>, Vec<Mark>)> {
-        let aside = self.aside.take_if(|aside| aside.marks.iter().all(is_settled))?;
-        Some((aside.snapshots, aside.marks))
+    pub fn take_aside(&mut self, is_settled: impl Fn(&Mark) -> bool) -> Option<Aside> {
+        self.aside.take_if(|aside| aside.marks.iter().all(is_settled))
     }
 
     /// When a snapshot is to be taken though nothing more happens; `None` if there is nothing new.
