@@ -141,7 +141,7 @@ impl<'f> Alert<'f> {
         let Desk { buffers, scratch, mended, second } = desk;
         let mut tape = self.tape.take().unwrap_or_else(simd_json::Tape::null).reset();
         let base = load(scratch, self.frame);
-        if simd_json::fill_tape(scratch, buffers, &mut tape).is_ok() {
+        if simd_json::fill_tape_padded(scratch, self.frame.len(), buffers, &mut tape).is_ok() {
             return State::Read(Doc::new(tape, base, self.frame));
         }
         let mut tape = tape.reset();
@@ -170,6 +170,7 @@ impl<'f> Alert<'f> {
 fn load(scratch: &mut Vec<u8>, frame: &[u8]) -> usize {
     scratch.clear();
     scratch.extend_from_slice(frame);
+    scratch.extend_from_slice(&[0; simd_json::INPUT_PADDING]);
     scratch.as_ptr() as usize
 }
 
