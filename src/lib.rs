@@ -13,6 +13,7 @@
 pub mod clock;
 pub mod hmac;
 pub mod journal;
+pub mod json;
 pub mod limits;
 pub mod metrics;
 pub mod position;
@@ -26,6 +27,7 @@ pub mod alert;
 pub mod batch;
 pub mod checkpoint;
 pub mod dead_letter;
+pub mod detect;
 pub mod framing;
 pub mod intel;
 pub mod ledger;
@@ -36,6 +38,7 @@ pub mod tables;
 pub mod parcel;
 
 pub mod net;
+pub mod put_by;
 
 pub mod api;
 pub mod handlers;

@@ -93,6 +93,10 @@ pub const FINISHED_FILE_GRACE_MS: u64 = 1000;
 /// Files that one pattern of source `file` follows at once: each holds a descriptor and is looked at
 /// once a second.
 pub const GLOB_FILES_MAX: usize = 256;
+/// Folders of a tree of files: seventy days of a folder a minute.
+pub const TREE_FOLDERS_MAX: usize = 100_000;
+/// Files of a tree that are handed in as one batch.
+pub const TREE_ENTRIES: usize = 1024;
 /// Bytes that are read of one of several files before the next has its turn.
 pub const TURN_BYTES: u64 = 4 << 20;
 /// Milliseconds that a file without a name in the pattern is kept open for a writer that has not
@@ -151,6 +155,32 @@ pub const INFLUX_ANSWER_BYTES: usize = 64 << 10;
 pub const REDIS_BATCH_MESSAGES: usize = 500;
 /// Bytes of their payloads.
 pub const REDIS_BATCH_BYTES: usize = 1 << 20;
+/// Alerts of one pipeline to Redis, each a script.
+pub const REDIS_ALERTS_BATCH: usize = 256;
+/// Milliseconds between two looks for what of an index of alerts is past its retention.
+pub const REDIS_SWEEP_MS: u64 = 60_000;
+/// Entities whose alerts are counted in Redis; beyond, the least frequent go.
+pub const REDIS_ENTITIES: usize = 10_000;
+/// Milliseconds to connect to a Redis: it is near, or something is wrong.
+pub const REDIS_CONNECT_MS: u64 = 2000;
+/// Milliseconds of failing after which a sink `redis` puts messages by, where it may.
+pub const REDIS_AWAY_MS: u64 = 2000;
+/// Bytes of an alert's id.
+pub const ALERT_ID_BYTES: usize = 64;
+/// Bytes of an entity's name.
+pub const ENTITY_BYTES: usize = 256;
+/// Alerts that are kept in memory for the HTTP face.
+pub const RECENT_ALERTS: usize = 1000;
+/// Bytes of these.
+pub const RECENT_BYTES: usize = 16 << 20;
+/// Alerts of one page of the HTTP face.
+pub const ALERTS_PAGE: usize = 1000;
+/// Bytes of the alerts of one page; the next page begins behind what there was room for.
+pub const ALERTS_PAGE_BYTES: usize = 4 << 20;
+/// Alerts that are looked at for one page; the next one goes on behind them.
+pub const ALERTS_LOOKED_AT: usize = 10_000;
+/// Milliseconds that the HTTP face waits for a detector's answer, which comes with the next event.
+pub const QUESTION_MS: u64 = 1500;
 /// Milliseconds that `Retry-After` can make us wait.
 pub const RETRY_AFTER_MS_MAX: u64 = 3_600_000;
 /// Milliseconds. The longest wait between two tries to connect to Wazuh's queue.
@@ -161,6 +191,8 @@ pub const NEWS_MAX: usize = 1024;
 pub const OWN_EVENT_EVERY_MS: u64 = 60_000;
 /// Milliseconds that a component's trouble must last to be told.
 pub const OWN_EVENT_AFTER_MS: u64 = 1000;
+/// Milliseconds after which it is told once more that a trouble lasts.
+pub const OWN_EVENT_LASTING_MS: u64 = 60_000;
 /// Milliseconds in which what happens to components is gathered before it is looked at again.
 pub const OWN_EVENT_FOLD_MS: u64 = 250;
 /// Depth of JSON that the parser accepts.
@@ -216,6 +248,10 @@ pub const LAST_WORDS_MS: u64 = 2000;
 pub const BROUGHT_BATCHES: usize = 2;
 /// Bytes of entries that are handed in as one batch; a longer entry is one alone.
 pub const ENTRIES_BYTES: usize = 1 << 20;
+/// Documents that a source `opensearch` remembers so as to pass them over: 5 minutes of 3,300 a second, some 40 MiB.
+pub const OPENSEARCH_SEEN_MAX: usize = 1_000_000;
+/// Bytes of one answer of OpenSearch; a page of a thousand documents has some.
+pub const OPENSEARCH_ANSWER_BYTES: usize = 32 << 20;
 /// Ids in one command to Redis: short enough that nobody else waits long for it.
 pub const REDIS_IDS_MAX: usize = 1000;
 
@@ -251,3 +287,53 @@ pub const WAF_DEPTH_MAX: usize = 32;
 pub const WAF_TAG_BYTES_MAX: usize = 1024;
 /// Bytes of a URI in a point or an alert.
 pub const WAF_URI_BYTES_MAX: usize = 2048;
+/// Entities that a stage `detector` knows at most: about 2 KiB each.
+pub const DETECT_ENTITIES_MAX: usize = 1 << 18;
+/// Kinds of events of one entity that are counted exactly; beyond, in a sketch.
+pub const DETECT_KINDS_MAX: usize = 512;
+/// Kinds of events that are counted exactly over all entities.
+pub const DETECT_ALL_KINDS_MAX: usize = 1 << 16;
+/// Pairs of entity and kind that are counted exactly: 16 bytes each.
+pub const DETECT_PAIRS_MAX: usize = 4 << 20;
+/// Windows of one entity that are open at once; one more closes the oldest of them.
+pub const DETECT_OPEN_MAX: usize = 3;
+/// Bytes of the name of an entity, and of the other names in an event of APT detection; a longer one is kept as a hash.
+pub const ENTITY_BYTES_MAX: usize = 256;
+/// Bytes of an alert of APT detection; what would make it longer is left out, the list of origins first.
+pub const ALERT_BYTES_MAX: usize = 64 << 10;
+/// Origins that an alert names.
+pub const ALERT_EVIDENCE_MAX: usize = 16;
+/// Techniques that an alert names.
+pub const ALERT_TECHNIQUES_MAX: usize = 64;
+/// Bytes of a record of APT detection.
+pub const APT_RECORD_BYTES_MAX: usize = 1 << 20;
+/// Brackets inside each other in a record of APT detection.
+pub const APT_DEPTH_MAX: usize = 64;
+/// Models of an agent: each is asked for every event or window.
+pub const MODELS_MAX: usize = 8;
+/// Bytes of a model's file; a hundred trees have half a MiB, and a network of this size answers in no budget.
+pub const MODEL_FILE_BYTES: u64 = 64 << 20;
+/// Inputs of a model: each of the names there are, twice.
+pub const MODEL_INPUTS_MAX: usize = 64;
+/// Leaves of one tree: a child is kept in 16 bits with its sign.
+pub const MODEL_LEAVES_MAX: usize = 32_767;
+/// Trees of a model in LightGBM's form; more would be past any budget.
+pub const MODEL_TREES_MAX: usize = 100_000;
+/// Trees of an ensemble inside an ONNX model: tract needs ten microseconds for each, LightGBM's own form 40 nanoseconds.
+pub const ONNX_TREES_MAX: usize = 32;
+/// Numbers that an ONNX model may answer with.
+pub const ONNX_OUTPUTS_MAX: usize = 4096;
+/// Rules of one Sigma table: six times what SigmaHQ publishes.
+pub const SIGMA_RULES_MAX: usize = 20_000;
+/// Bytes of one file of Sigma rules.
+pub const SIGMA_FILE_BYTES: u64 = 4 << 20;
+/// Bytes of all files of a Sigma table: SigmaHQ's have eight MiB.
+pub const SIGMA_BYTES: u64 = 128 << 20;
+/// Folders inside each other below the folder of a Sigma table.
+pub const SIGMA_FOLDERS_MAX: usize = 12;
+/// Fields of one event that Sigma rules can ask for.
+pub const SIGMA_FIELDS_MAX: usize = 4096;
+/// Objects inside each other whose members are fields; what is deeper is one text.
+pub const SIGMA_NESTED_MAX: usize = 16;
+/// Rules that one event sets off and that are told; the gravest first.
+pub const SIGMA_MATCHES_MAX: usize = 32;

@@ -20,18 +20,16 @@ mod repair;
 mod salvage;
 mod scan;
 mod time;
-mod write;
 
 use std::fmt;
 
 pub use node::{Elements, Kind, Members, Node};
 pub use salvage::{Form, Piece, looks_broken, salvage, salvage_as};
 pub use time::timestamp_ms;
-pub use write::{json_body, json_body_plain, json_str, json_str_plain};
 
-use node::Doc;
-
+pub use crate::json::{json_body, json_body_plain, json_str, json_str_plain};
 use crate::limits;
+use node::Doc;
 
 /// The reusable memory of parsing; one per shard.
 pub struct Parser {
@@ -106,6 +104,13 @@ pub struct NotJson {
     pub at: usize,
 }
 
+impl NotJson {
+    /// True if it may be JSON, but is nested deeper than [`limits::JSON_DEPTH_MAX`].
+    pub fn is_too_deep(&self) -> bool {
+        self.what == scan::TOO_DEEP
+    }
+}
+
 impl<'f> Alert<'f> {
     /// The frame as it was read.
     pub fn frame(&self) -> &'f [u8] {
@@ -142,7 +147,7 @@ impl<'f> Alert<'f> {
         let mut tape = self.tape.take().unwrap_or_else(simd_json::Tape::null).reset();
         let base = load(scratch, self.frame);
         if simd_json::fill_tape_padded(scratch, self.frame.len(), buffers, &mut tape).is_ok() {
-            return State::Read(Doc::new(tape, base, self.frame));
+            return State::Read(Doc::new(tape, base, self.frame, false));
         }
         let mut tape = tape.reset();
         match repair::repair(self.frame, mended, second) {
@@ -156,7 +161,7 @@ impl<'f> Alert<'f> {
         second.resize(len + simd_json::INPUT_PADDING, 0);
         let base = second.as_ptr() as usize;
         match simd_json::fill_tape_padded(second, len, buffers, &mut tape) {
-            Ok(()) => State::Read(Doc::new(tape, base, mended)),
+            Ok(()) => State::Read(Doc::new(tape, base, mended, true)),
             Err(error) => {
                 let at = error.index();
                 *self.tape = Some(tape.reset());

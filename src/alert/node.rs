@@ -15,7 +15,7 @@ use std::{borrow::Cow, cell::Cell, cmp::Ordering, fmt};
 
 use simd_json::{StaticNode, Tape, tape::Node as TapeNode};
 
-use super::write;
+use crate::json;
 
 /// A parsed frame.
 pub(super) struct Doc<'a> {
@@ -24,14 +24,16 @@ pub(super) struct Doc<'a> {
     base: usize,
     /// The bytes as read, or as mended; as long as the copy and equal to it outside of strings.
     text: &'a [u8],
+    /// True if the copy had to be mended: numbers in it are no numbers of the text.
+    is_mended: bool,
     /// A node and the place of its token, the last that was asked for.
     seen: Cell<(u32, u32)>,
 }
 
 impl<'a> Doc<'a> {
-    pub(super) fn new(tape: Tape<'a>, base: usize, text: &'a [u8]) -> Self {
+    pub(super) fn new(tape: Tape<'a>, base: usize, text: &'a [u8], is_mended: bool) -> Self {
         let first = skip_blanks(text, 0);
-        Self { tape, base, text, seen: Cell::new((0, narrow(first))) }
+        Self { tape, base, text, is_mended, seen: Cell::new((0, narrow(first))) }
     }
     pub(super) fn root(&self) -> Node<'_> {
         Node { doc: self, at: 0 }
@@ -182,9 +184,13 @@ impl<'t> Node<'t> {
 
     /// A number as a double; also one written in quotes. Beyond the range of a double: infinite.
     pub fn as_f64(self) -> Option<f64> {
-        match self.kind() {
-            Kind::Number => self.number()?.parse().ok(),
-            Kind::String => self.as_str()?.trim().parse().ok().filter(|x: &f64| x.is_finite()),
+        match self.doc.node(self.at) {
+            TapeNode::Static(StaticNode::F64(x)) if !self.doc.is_mended => Some(x),
+            TapeNode::Static(StaticNode::I64(n)) if !self.doc.is_mended => Some(n as f64),
+            TapeNode::Static(StaticNode::U64(n)) if !self.doc.is_mended => Some(n as f64),
+            TapeNode::Static(StaticNode::Null | StaticNode::Bool(_)) => None,
+            TapeNode::Static(_) => self.number()?.parse().ok(),
+            TapeNode::String(text) => text.trim().parse().ok().filter(|x: &f64| x.is_finite()),
             _ => None,
         }
     }
@@ -230,6 +236,10 @@ impl<'t> Node<'t> {
         // Where the containers end that hold the node at hand, the innermost last.
         let mut ends: Vec<u32> = Vec::new();
         let end = self.doc.after(self.at);
+        if (end - self.at) as usize <= max {
+            // So many brackets are not there.
+            return true;
+        }
         for at in self.at..end {
             while ends.last().is_some_and(|end| *end <= at) {
                 ends.pop();
@@ -291,7 +301,7 @@ impl<'t> Node<'t> {
     /// Appends the value as JSON: a string with all non-ASCII escaped, anything else as written.
     pub fn write_json(self, out: &mut Vec<u8>) {
         match self.as_str() {
-            Some(s) => write::json_str(out, s),
+            Some(s) => json::json_str(out, s),
             None => out.extend_from_slice(self.raw()),
         }
     }
@@ -311,7 +321,7 @@ impl<'t> Node<'t> {
                 _ => {
                     let end = token_end(text, place);
                     match self.doc.node(at) {
-                        TapeNode::String(s) => write::json_str_plain(out, s),
+                        TapeNode::String(s) => json::json_str_plain(out, s),
                         _ => out.extend_from_slice(text.get(place..end).unwrap_or_default()),
                     }
                     at += 1;

@@ -7,6 +7,9 @@
 use super::NotJson;
 use crate::limits;
 
+/// Why a scan ended at a bracket that is one too many.
+pub(super) const TOO_DEEP: &str = "brackets nested too deep";
+
 /// What the pass met; places are bytes of the scanned text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Met {
@@ -91,7 +94,7 @@ pub(super) fn scan(text: &[u8], from: usize, open: &mut Vec<bool>, mut tell: imp
                 Some(b'{' | b'[') => {
                     let object = byte == Some(b'{');
                     if open.len() >= limits::JSON_DEPTH_MAX {
-                        return Err(NotJson { what: "brackets nested too deep", at });
+                        return Err(NotJson { what: TOO_DEEP, at });
                     }
                     open.push(object);
                     tell(Met::Open { at, object });
