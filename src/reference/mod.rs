@@ -31,6 +31,8 @@ crate::register! { Kind:
     reputation::ReputationTables,
     geoip::GeoIpTables,
     suppressions::SuppressionTables,
+    model::ModelTables,
+    sigma::SigmaTables,
 }
 
 /// What exists: a kind of table.
@@ -41,6 +43,10 @@ pub trait Kind: Sync {
     fn about(&self) -> &'static str;
     /// Its settings.
     fn fields(&self) -> &'static [Field];
+    /// How many tables of it an agent may have.
+    fn tables_max(&self) -> usize {
+        usize::MAX
+    }
     /// Reads its settings; wrong ones are noted in the section.
     fn parse(&self, section: &mut Section<'_>) -> Box<dyn Spec>;
 }
@@ -104,17 +110,29 @@ fn chain(error: &dyn std::error::Error) -> String {
 ///
 /// - `what`: the file in one or two words, for the error.
 fn read(disk: &dyn Disk, path: &Path, what: &str, bytes_max: u64) -> Result<Vec<u8>, Trouble> {
-    let shown = path.display();
-    let failed = |error: std::io::Error| match error.kind() {
-        std::io::ErrorKind::NotFound => Trouble::Missing(format!("there is no {what} {shown}; put it there, or name another")),
-        _ => Trouble::Broken(format!("cannot read the {what} {shown}: {error}; fix its permissions")),
-    };
-    let path = disk.resolve(path).map_err(failed)?;
-    let bytes = disk.len(&path).map_err(failed)?;
+    let found = found(disk, path, what, bytes_max)?;
+    disk.read(&found).map_err(|error| unread(path, what, &error))
+}
+
+/// Where a file that an operator named lies, if it is not beyond a size.
+fn found(disk: &dyn Disk, path: &Path, what: &str, bytes_max: u64) -> Result<PathBuf, Trouble> {
+    let failed = |error: std::io::Error| unread(path, what, &error);
+    let found = disk.resolve(path).map_err(failed)?;
+    let bytes = disk.len(&found).map_err(failed)?;
     if bytes > bytes_max {
+        let shown = path.display();
         return Err(Trouble::Broken(format!("the {what} {shown} has {bytes} bytes, and at most {bytes_max} are read; name another file")));
     }
-    disk.read(&path).map_err(failed)
+    Ok(found)
+}
+
+/// Why a file cannot be read, and what to do.
+fn unread(path: &Path, what: &str, error: &std::io::Error) -> Trouble {
+    let shown = path.display();
+    match error.kind() {
+        std::io::ErrorKind::NotFound => Trouble::Missing(format!("there is no {what} {shown}; put it there, or name another")),
+        _ => Trouble::Broken(format!("cannot read the {what} {shown}: {error}; fix its permissions")),
+    }
 }
 
 /// A finding for `check` from what a load gave.

@@ -6,14 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use super::{Finding, Kind, Level, Spec, Trouble, finding, read};
+use super::{Finding, Kind, Level, Spec, Trouble, finding, found, unread};
 use crate::{
     io::Disk,
     limits::REPUTATION_FILE_BYTES,
     register::{Field, Section, Type},
     tables::{
         Reputation, Shelf, networks,
-        reputation::{LISTS_MAX, List, OWN, Own, parse},
+        reputation::{Builder, LISTS_MAX, OWN, Own, count, read},
     },
 };
 
@@ -86,56 +86,67 @@ struct Settings {
 
 /// What a look at all files gave.
 struct Read {
-    lists: Vec<Arc<List>>,
+    table: Reputation,
     /// What is worth a note.
     notes: Vec<String>,
     /// What is not as it should be; each list that is meant is as it was, or is not there.
     wrong: Vec<String>,
 }
 
+/// What a file is called in errors.
+const WHAT: &str = "list of addresses";
+
 impl Settings {
     /// - `before`: a list that has vanished or shrunk stays as it is there.
     fn read(&self, disk: &dyn Disk, before: Option<&Reputation>) -> Read {
-        let mut found = Read { lists: Vec::new(), notes: Vec::new(), wrong: Vec::new() };
-        for file in &self.files {
+        let (mut notes, mut wrong) = (Vec::new(), Vec::new());
+        let files: Vec<Result<PathBuf, Trouble>> = self.files.iter().map(|file| found(disk, file, WHAT, REPUTATION_FILE_BYTES)).collect();
+        // Room for all at once: a table that had to grow would be there twice for a moment.
+        let room: usize = files.iter().flatten().map(|path| count(&|| disk.reader(path)).unwrap_or(0)).sum();
+        let mut builder = Builder::with_capacity(room);
+        for (file, path) in self.files.iter().zip(files) {
             let (name, shown) = (name_of(file), file.display());
-            let known = before.and_then(|before| before.lists().iter().find(|list| list.name == name));
-            let bytes = match read(disk, file, "list of addresses", REPUTATION_FILE_BYTES) {
-                Ok(bytes) => bytes,
+            let known = before.and_then(|before| before.lists().iter().find(|list| list.name == name)).map(|list| list.networks);
+            let mut adding = builder.begin();
+            let read = path.and_then(|path| {
+                read(&|| disk.reader(&path), self.own.match_private, &mut adding).map_err(|error| unread(file, WHAT, &error))
+            });
+            let now = adding.count();
+            let stays = match &read {
                 Err(trouble) => {
                     let stays = if known.is_some() { "; what was read of it before stays in use" } else { "; the other lists count" };
-                    found.wrong.push(format!("{trouble}{stays}"));
-                    found.lists.extend(known.cloned());
-                    continue;
+                    Some(format!("{trouble}{stays}"))
                 }
+                Ok(_) => known.filter(|known| (now == 0 || now < known.div_ceil(2)) && now < *known).map(|known| {
+                    format!(
+                        "{shown} has {now} entries and had {known}; what was read of it before stays in use; mend the file, or reload the agent to take it as it is"
+                    )
+                }),
             };
-            let parsed = parse(&name, &bytes, self.own.match_private);
-            let now = parsed.list.len();
-            if let Some(known) = known
-                && (now == 0 || now < known.len().div_ceil(2))
-                && now < known.len()
-            {
-                found.wrong.push(format!(
-                    "{shown} has {now} entries and had {}; what was read of it before stays in use; mend the file, or reload the agent to take it as it is",
-                    known.len()
-                ));
-                found.lists.push(known.clone());
+            if let Some(what) = stays {
+                wrong.push(what);
+                adding.clear();
+                if let Some(before) = before {
+                    builder.keep(&name, before);
+                }
                 continue;
             }
-            if parsed.left_out.unusable + parsed.left_out.too_wide > 0 {
-                found.notes.push(format!("{shown}: left out are {}", parsed.left_out));
+            if let Ok(left_out) = read {
+                if left_out.unusable + left_out.too_wide > 0 {
+                    notes.push(format!("{shown}: left out are {left_out}"));
+                }
+                if now == 0 {
+                    notes.push(format!("{shown} has no entry that counts"));
+                }
             }
-            if now == 0 {
-                found.notes.push(format!("{shown} has no entry that counts"));
-            }
-            found.lists.push(Arc::new(parsed.list));
+            adding.finish(name);
         }
-        found
+        Read { table: builder.finish(&self.own), notes, wrong }
     }
 }
 
 fn told(table: &Reputation) -> String {
-    let own = table.len() - table.lists().iter().map(|list| list.len()).sum::<usize>();
+    let own = table.len() - table.lists().iter().map(|list| list.networks).sum::<usize>();
     let own = if own == 0 { String::new() } else { format!(", {own} of them in {OWN}") };
     format!("{} lists of addresses with {} entries{own}", table.lists().len(), table.len())
 }
@@ -148,11 +159,10 @@ impl Spec for Settings {
     fn load(&self, name: &str, shelf: &Shelf, disk: &dyn Disk, _state_dir: &Path) -> Result<String, Trouble> {
         let held = shelf.of::<Reputation>(name);
         let before = held.as_ref().and_then(|held| held.get());
-        let Read { lists, notes, wrong } = self.read(disk, before.as_deref());
+        let Read { table, notes, wrong } = self.read(disk, before.as_deref());
         for note in notes {
             tracing::warn!(table = name, "{note}");
         }
-        let table = Reputation::build(lists, &self.own);
         let what = told(&table);
         if let Some(held) = held {
             held.put(Arc::new(table));
@@ -165,8 +175,8 @@ impl Spec for Settings {
     }
 
     fn check(&self, disk: &dyn Disk, _state_dir: &Path) -> Vec<Finding> {
-        let Read { lists, notes, wrong } = self.read(disk, None);
-        let good = finding(Ok(told(&Reputation::build(lists, &self.own))));
+        let Read { table, notes, wrong } = self.read(disk, None);
+        let good = finding(Ok(told(&table)));
         let bad = wrong.into_iter().map(|text| Finding { level: Level::Bad, text });
         bad.chain(notes.into_iter().map(|text| Finding { level: Level::Warning, text })).chain([good]).collect()
     }

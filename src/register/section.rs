@@ -46,6 +46,8 @@ pub enum Type {
     Bool,
     /// A whole number, both ends included.
     Int { min: i64, max: i64 },
+    /// A number, whole or not.
+    Number,
     /// A size: a number of bytes or text such as `"16 MiB"`.
     Bytes,
     /// A span of time as text: `"5ms"`, `"1s"`, `"2h"`; `"0"` is none.
@@ -60,6 +62,8 @@ pub enum Type {
     Map,
     /// The name of a `[tables.NAME]` of that kind; the config is checked for it.
     Table(&'static str),
+    /// A list of such names; one name is a list of one.
+    Tables(&'static str),
 }
 
 impl Type {
@@ -80,6 +84,7 @@ impl fmt::Display for Type {
             Type::Bool => f.write_str("true or false"),
             Type::Int { min, max } if *max == i64::MAX => write!(f, "whole number from {min}"),
             Type::Int { min, max } => write!(f, "whole number from {min} to {max}"),
+            Type::Number => f.write_str("number"),
             Type::Bytes => f.write_str("size, such as \"16 MiB\""),
             Type::Span => f.write_str("span, such as \"5ms\" or \"1h\""),
             Type::Choice(words) => write!(f, "one of {}", words.join(", ")),
@@ -87,6 +92,7 @@ impl fmt::Display for Type {
             Type::Address => f.write_str("address and port, such as \"127.0.0.1:9600\""),
             Type::Map => f.write_str("table"),
             Type::Table(kind) => write!(f, "name of a table of kind {kind}"),
+            Type::Tables(kind) => write!(f, "list of names of tables of kind {kind}"),
         }
     }
 }
@@ -241,6 +247,24 @@ impl<'t> Section<'t> {
             (min..=max).contains(&n).then_some(n)
         })
         .unwrap_or(min)
+    }
+
+    /// A number, whole or not; 0 where it is optional and unset.
+    pub fn number(&mut self, name: &str) -> f64 {
+        self.opt_number(name).unwrap_or_default()
+    }
+
+    /// A number that may be unset. What is no finite number is wrong.
+    pub fn opt_number(&mut self, name: &str) -> Option<f64> {
+        self.read(name, |value| {
+            let x = match value {
+                Value::Int(n) => *n as f64,
+                Value::Float(x) => *x,
+                Value::Text(text) => text.trim().parse().ok()?,
+                _ => return None,
+            };
+            x.is_finite().then_some(x)
+        })
     }
 
     /// A size in bytes.

@@ -9,28 +9,29 @@
 //!
 //! The form is told by the content. What cannot be used is counted, and the first of it is named.
 
-use std::fmt;
+use std::{
+    fmt,
+    io::{self, BufReader, Read},
+};
 
-use serde_json::Value;
+use serde::de::DeserializeSeed;
 
 use super::{
     super::{networks, private::is_private_network},
-    List,
+    Adding,
+    json::Walk,
 };
 
+/// Bytes that are read at a time, and of one line at most.
+const BLOCK_BYTES: usize = 64 << 10;
+/// Bytes of a JSON document for each entry at least, to know how much room may be wanted.
+const JSON_ENTRY_BYTES: u64 = 40;
 /// Shortest prefix that is taken of IPv4: a wider network is a slip.
 const V4_PREFIX_MIN: u8 = 8;
 /// The same of IPv6: what registries give to one holder is longer.
 const V6_PREFIX_MIN: u8 = 19;
 /// Characters of a wrong line that are shown.
 const SHOWN_CHARS: usize = 60;
-
-/// A file of addresses, read.
-#[derive(Clone, Debug)]
-pub struct Parsed {
-    pub list: List,
-    pub left_out: LeftOut,
-}
 
 /// What of a file does not count, and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -62,37 +63,122 @@ impl fmt::Display for LeftOut {
     }
 }
 
-/// Reads a file of addresses.
+/// Opens the file anew, from its start.
+pub type Open<'o> = &'o dyn Fn() -> io::Result<Box<dyn Read>>;
+
+/// How many entries a file may have.
 ///
-/// - `match_private`: networks inside private ones count as well.
-pub fn parse(name: &str, bytes: &[u8], match_private: bool) -> Parsed {
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let lines = memchr::memchr_iter(b'\n', bytes).count() + 1;
-    let mut found = Found { list: List::with_capacity(name, lines), left_out: LeftOut::default(), match_private };
-    let is_json = matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['));
-    if is_json && let Ok(document) = serde_json::from_slice::<Value>(bytes) {
-        found.document(&document, 0);
-    } else {
-        for (number, line) in (1..).zip(bytes.split(|byte| *byte == b'\n')) {
-            found.line(number, line.trim_ascii());
+/// # Errors
+/// The file cannot be read.
+pub fn count(open: Open<'_>) -> io::Result<usize> {
+    let (mut input, mut block) = (open()?, vec![0; BLOCK_BYTES]);
+    let (mut lines, mut bytes, mut is_json) = (1, 0, false);
+    loop {
+        let read = match input.read(&mut block) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        let found = block.get(..read).unwrap_or_default();
+        if bytes == 0 {
+            is_json = begins_as_json(found);
         }
+        if found.is_empty() {
+            let documents = if is_json { bytes / JSON_ENTRY_BYTES } else { 0 };
+            return Ok(lines.max(usize::try_from(documents).unwrap_or(0)));
+        }
+        lines += memchr::memchr_iter(b'\n', found).count();
+        bytes += read as u64;
     }
-    Parsed { list: found.list.finished(), left_out: found.left_out }
 }
 
-struct Found {
-    list: List,
+fn begins_as_json(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix(BOM).unwrap_or(bytes);
+    matches!(bytes.trim_ascii_start().first(), Some(b'{' | b'['))
+}
+
+/// What some editors put before a text.
+const BOM: &[u8] = b"\xef\xbb\xbf";
+
+/// Reads a file of addresses, block by block.
+///
+/// - `match_private`: networks inside private ones count as well.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn read(open: Open<'_>, match_private: bool, to: &mut Adding<'_>) -> io::Result<LeftOut> {
+    let mut found = Found { to, left_out: LeftOut::default(), match_private };
+    if found.is_document(open)? {
+        return Ok(found.left_out);
+    }
+    // Lines, of which each may be JSON.
+    found.to.clear();
+    found.left_out = LeftOut::default();
+    found.lines(&mut open()?)?;
+    Ok(found.left_out)
+}
+
+struct Found<'f, 'b> {
+    to: &'f mut Adding<'b>,
     left_out: LeftOut,
     match_private: bool,
 }
 
-impl Found {
+impl Found<'_, '_> {
+    /// Takes the file as one document of JSON; false if it is none.
+    fn is_document(&mut self, open: Open<'_>) -> io::Result<bool> {
+        let mut input = BufReader::with_capacity(BLOCK_BYTES, open()?);
+        let mut head = Vec::new();
+        input.by_ref().take(BLOCK_BYTES as u64).read_to_end(&mut head)?;
+        if !begins_as_json(&head) {
+            return Ok(false);
+        }
+        let text = head.strip_prefix(BOM).unwrap_or(&head).chain(input);
+        let mut read = serde_json::Deserializer::from_reader(text);
+        match Walk(&mut |text| self.entry(0, text)).deserialize(&mut read).and_then(|()| read.end()) {
+            Ok(()) => Ok(true),
+            Err(error) if error.is_io() => Err(error.into()),
+            Err(_) => Ok(false),
+        }
+    }
+
+    fn lines(&mut self, input: &mut dyn Read) -> io::Result<()> {
+        let (mut block, mut filled, mut number, mut is_long) = (vec![0; BLOCK_BYTES], 0, 0, false);
+        loop {
+            let read = match input.read(block.get_mut(filled..).unwrap_or_default()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read?,
+            };
+            let bytes = block.get(..filled + read).unwrap_or_default();
+            let (mut start, is_end, is_full) = (0, read == 0, bytes.len() == BLOCK_BYTES);
+            for end in memchr::memchr_iter(b'\n', bytes) {
+                // The rest of a line that was too long to be held says nothing.
+                if !std::mem::take(&mut is_long) {
+                    number += 1;
+                    self.line(number, bytes.get(start..end).unwrap_or_default());
+                }
+                start = end + 1;
+            }
+            if (is_end || start == 0 && is_full) && start < bytes.len() && !is_long {
+                number += 1;
+                is_long = !is_end;
+                self.line(number, bytes.get(start..).unwrap_or_default());
+            }
+            if is_end {
+                return Ok(());
+            }
+            let kept = if is_long { bytes.len() } else { start };
+            filled = bytes.len() - kept;
+            block.copy_within(kept..kept + filled, 0);
+        }
+    }
+
     fn line(&mut self, number: u64, line: &[u8]) {
+        let line = if number == 1 { line.strip_prefix(BOM).unwrap_or(line) } else { line }.trim_ascii();
         let text = String::from_utf8_lossy(line);
         if line.first() == Some(&b'{') {
-            match serde_json::from_str::<Value>(&text) {
-                Ok(document) => self.document(&document, number),
-                Err(_) => self.unusable(number, &text),
+            let mut read = serde_json::Deserializer::from_str(&text);
+            if Walk(&mut |text| self.entry(number, text)).deserialize(&mut read).and_then(|()| read.end()).is_err() {
+                self.unusable(number, &text);
             }
             return;
         }
@@ -100,38 +186,6 @@ impl Found {
         let entry = entry.split([' ', '\t', ',']).find(|part| !part.is_empty()).unwrap_or_default();
         if !entry.is_empty() {
             self.entry(number, entry.trim_matches('"'));
-        }
-    }
-
-    /// Takes what a JSON value holds; serde_json bounds its depth.
-    fn document(&mut self, value: &Value, line: u64) {
-        match value {
-            Value::Array(all) => all.iter().for_each(|value| self.document(value, line)),
-            Value::Object(members) => {
-                let text = |name: &str| members.get(name).and_then(Value::as_str);
-                let is = |name: &str, expected: bool| members.get(name).and_then(Value::as_bool) == Some(expected);
-                match (text("cidr"), text("value"), text("scope"), text("type")) {
-                    (Some(cidr), ..) => self.entry(line, cidr),
-                    (_, Some(value), Some(scope), Some(kind)) => {
-                        let is_address = ["ip", "range"].iter().any(|known| scope.eq_ignore_ascii_case(known));
-                        if is_address && kind.eq_ignore_ascii_case("ban") && !is("simulated", true) {
-                            self.entry(line, value);
-                        }
-                    }
-                    (_, Some(value), None, Some("ip-src" | "ip-dst" | "ip-src|port" | "ip-dst|port"))
-                        if !is("deleted", true) && !is("to_ids", false) =>
-                    {
-                        self.entry(line, value.split('|').next().unwrap_or_default());
-                    }
-                    _ => {}
-                }
-                for inside in ["decisions", "new", "response", "Event", "Object", "Attribute"] {
-                    if let Some(value @ (Value::Array(_) | Value::Object(_))) = members.get(inside) {
-                        self.document(value, line);
-                    }
-                }
-            }
-            _ => {}
         }
     }
 
@@ -144,7 +198,7 @@ impl Found {
         } else if !self.match_private && is_private_network(network) {
             self.left_out.private += 1;
         } else {
-            self.list.push(network);
+            self.to.push(network);
         }
     }
 

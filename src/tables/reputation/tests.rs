@@ -8,8 +8,20 @@ use proptest::prelude::*;
 use super::*;
 use crate::tables::networks;
 
-fn list(name: &str, networks: &[&str]) -> Arc<List> {
-    Arc::new(List::new(name, networks.iter().map(|text| networks::parse(text).unwrap())))
+/// What a file of these bytes holds, and what of it does not count.
+fn parsed(bytes: &[u8], match_private: bool) -> (Builder, LeftOut) {
+    let open = || -> std::io::Result<Box<dyn std::io::Read>> { Ok(Box::new(std::io::Cursor::new(bytes.to_vec()))) };
+    let mut builder = Builder::default();
+    let mut adding = builder.begin();
+    let left_out = read(&open, match_private, &mut adding).unwrap();
+    let networks = adding.count();
+    assert!(count(&open).unwrap() >= networks);
+    adding.finish("x");
+    (builder, left_out)
+}
+
+fn entries(builder: &Builder) -> (&[Packed4], &[Packed6]) {
+    (&builder.v4, &builder.v6)
 }
 
 fn nets(texts: &[&str]) -> Vec<IpNet> {
@@ -18,12 +30,12 @@ fn nets(texts: &[&str]) -> Vec<IpNet> {
 
 #[test]
 fn the_longest_network_names_the_list_and_allow_wins_over_all() {
-    let lists = vec![
-        list("a", &["198.51.0.0/16", "2001:db8::/32", "203.0.113.9", "255.255.255.255"]),
-        list("b", &["198.51.7.0/24", "2001:db8:7::/48", "203.0.113.9", "172.0.0.0/8"]),
+    let lists = [
+        ("a", nets(&["198.51.0.0/16", "2001:db8::/32", "203.0.113.9", "255.255.255.255"])),
+        ("b", nets(&["198.51.7.0/24", "2001:db8:7::/48", "203.0.113.9", "172.0.0.0/8"])),
     ];
     let own = Own { allow: nets(&["198.51.7.7", "192.0.2.1"]), bad: nets(&["192.0.2.0/24", "10.0.0.66"]), match_private: false };
-    let table = Reputation::build(lists, &own);
+    let table = Reputation::of(lists, &own);
     for (address, expected) in [
         ("198.51.6.255", Some("a")),
         ("198.51.7.0", Some("b")),
@@ -46,7 +58,7 @@ fn the_longest_network_names_the_list_and_allow_wins_over_all() {
         assert_eq!(table.list_of(address.parse().unwrap()), expected, "{address}");
     }
     assert_eq!((table.len(), table.lists().len(), table.is_empty()), (10, 2, false));
-    let private = Reputation::build(vec![list("b", &["172.0.0.0/8"])], &Own { match_private: true, ..Own::default() });
+    let private = Reputation::of([("b", nets(&["172.0.0.0/8"]))], &Own { match_private: true, ..Own::default() });
     assert_eq!(private.list_of("172.16.0.1".parse().unwrap()), Some("b"));
 }
 
@@ -74,31 +86,71 @@ fn every_form_of_a_file_is_read() {
         {"type":"ip-dst","value":"192.0.2.4","to_ids":false},{"type":"domain","value":"evil.example"},
         {"type":"ip-src","value":"192.0.2.5","deleted":true}],
         "Object":[{"Attribute":[{"type":"ip-src","value":"2001:db8::/32"}]}]}}]}"#;
-    let expected = list("x", &["203.0.113.0/24", "198.51.100.7", "2001:db8::/32"]);
+    let mut expected = Builder::default();
+    let mut adding = expected.begin();
+    nets(&["203.0.113.0/24", "198.51.100.7", "2001:db8::/32", "198.51.100.7"]).into_iter().for_each(|net| adding.push(net));
+    adding.finish("x");
+    assert_eq!(expected.lists[0].networks, 3, "equal ones are one");
     for text in [netset, drop, drop_json, csv, &cscli, &stream, misp] {
-        let parsed = parse("x", text.as_bytes(), false);
-        assert_eq!(parsed.list, *expected, "{text}");
+        let (found, left_out) = parsed(text.as_bytes(), false);
+        assert_eq!(entries(&found), entries(&expected), "{text}");
         if text == netset {
-            assert_eq!(parsed.left_out.to_string(), "1 unusable, 2 too wide, 1 private (first on line 7: \"0.0.0.0/1\")");
+            assert_eq!(left_out.to_string(), "1 unusable, 2 too wide, 1 private (first on line 7: \"0.0.0.0/1\")");
         } else {
-            assert_eq!(parsed.left_out, LeftOut::default(), "{text}");
+            assert_eq!(left_out, LeftOut::default(), "{text}");
         }
     }
-    assert_eq!(parse("x", netset.as_bytes(), true).list.len(), 4);
-    let broken = parse("x", b"{\"cidr\":\"203.0.113.0/24\"}\n{\"cidr\":\n\xff\n", false);
-    assert_eq!((broken.list.len(), broken.left_out.unusable, broken.left_out.first.unwrap().0), (1, 2, 2));
+    assert_eq!(parsed(netset.as_bytes(), true).0.lists[0].networks, 4);
+    let (broken, left_out) = parsed(b"{\"cidr\":\"203.0.113.0/24\"}\n{\"cidr\":\n\xff\n", false);
+    assert_eq!((broken.lists[0].networks, left_out.unusable, left_out.first.unwrap().0), (1, 2, 2));
 }
 
 #[test]
-fn a_million_entries_take_less_than_64_mib() {
-    // Scattered, so that no two stretches join.
+fn lines_are_read_across_blocks_and_one_that_is_too_long_costs_itself() {
+    let mut text = String::new();
+    for n in 0..9000_u32 {
+        text += &format!("203.{}.{}.7 # a line of some length, so that blocks end within it\n", n / 256, n % 256);
+    }
+    let long = format!("198.51.100.1\n{} 198.51.100.2\n198.51.100.3\n", "x".repeat(200_000));
+    let (found, left_out) = parsed(format!("{text}{long}198.51.100.4").as_bytes(), false);
+    assert_eq!((found.lists[0].networks, left_out.unusable, left_out.first.unwrap().0), (9003, 1, 9002));
+}
+
+#[test]
+fn a_list_is_kept_as_another_table_has_it() {
+    let before = Reputation::of([("a", nets(&["203.0.113.1"])), ("b", nets(&["203.0.113.2", "2001:db8::/32"]))], &Own::default());
+    let mut builder = Builder::with_capacity(1);
+    assert!(builder.keep("b", &before) && !builder.keep("c", &before));
+    let mut adding = builder.begin();
+    adding.push(nets(&["203.0.113.3"])[0]);
+    adding.clear();
+    adding.push(nets(&["203.0.113.4"])[0]);
+    adding.finish("d");
+    let table = builder.finish(&Own::default());
+    let of = |address: &str| table.list_of(address.parse().unwrap()).map(str::to_owned);
+    let found = ["203.0.113.1", "203.0.113.2", "2001:db8::7", "203.0.113.3", "203.0.113.4"].map(of);
+    assert_eq!(found.each_ref().map(Option::as_deref), [None, Some("b"), Some("b"), None, Some("d")]);
+    assert_eq!(table.len(), 3);
+}
+
+#[test]
+fn a_million_entries_take_less_than_64_mib_also_while_they_are_read_anew() {
+    // Scattered, so that nothing joins.
     let scattered = |n: u32| n.wrapping_mul(2_654_435_761);
     let v4 = (0..1_100_000).map(|n| IpNet::from(IpAddr::V4(Ipv4Addr::from_bits(scattered(n)))));
     let v6 = (0..1_100_000).map(|n| IpNet::from(IpAddr::V6(Ipv6Addr::from_bits((0x2001_0db8 << 96) | u128::from(scattered(n)) << 40))));
-    for (list, most) in [(List::new("v4", v4), 20_000_000), (List::new("v6", v6), 64 << 20)] {
-        assert!(list.len() > 1_000_000, "{}", list.len());
-        let table = Reputation::build(vec![Arc::new(list)], &Own::default());
-        assert!(table.bytes() < most, "{} bytes", table.bytes());
+    // In one network that is on the list as well: each knows what is around it.
+    let nested = |all: &'static str| networks::parse(all).into_iter();
+    for (networks, most) in [
+        (v4.clone().collect::<Vec<_>>(), 8 << 20),
+        (v6.clone().collect(), 21 << 20),
+        (nested("0.0.0.0/0").chain(v4).collect(), 17 << 20),
+        (nested("2001:db8::/32").chain(v6).collect(), 29 << 20),
+    ] {
+        let table = Reputation::of([("a", networks)], &Own::default());
+        assert!(table.len() >= 1_100_000 && table.bytes() < most, "{} bytes of {}", table.bytes(), table.len());
+        // The one in use and the next one.
+        assert!(2 * table.bytes() < 64 << 20);
     }
 }
 
@@ -120,8 +172,7 @@ proptest! {
         match_private: bool,
     ) {
         let names = ["a", "b", "c", "d"];
-        let built = lists.iter().zip(names).map(|(list, name)| Arc::new(List::new(name, list.iter().copied()))).collect();
-        let table = Reputation::build(built, &Own { allow: allow.clone(), bad: Vec::new(), match_private });
+        let table = Reputation::of(names.into_iter().zip(lists.clone()), &Own { allow: allow.clone(), bad: Vec::new(), match_private });
         let edges = lists.iter().flatten().flat_map(|net| {
             let after = match net.broadcast() {
                 IpAddr::V4(v4) => IpAddr::V4(Ipv4Addr::from_bits(v4.to_bits().wrapping_add(1))),
@@ -149,6 +200,6 @@ proptest! {
 
     #[test]
     fn any_bytes_are_read(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-        parse("x", &bytes, false);
+        parsed(&bytes, false);
     }
 }
