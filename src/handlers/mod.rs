@@ -12,6 +12,7 @@ use crate::{
     alert::{Alert, Piece},
     batch::Outbox,
     clock::Nanos,
+    metrics::Figure,
     position::Origin,
     register::{Field, Section},
     tables::Shelf,
@@ -22,6 +23,8 @@ crate::register! { Kind:
     dfn::Dfn,
     ioc::Ioc,
     waf::Waf,
+    apt::Apt,
+    sigma::Sigma,
 }
 
 /// What exists: a kind of handler.
@@ -62,6 +65,19 @@ pub trait Spec: Send + Sync + fmt::Debug {
         let _ = output;
         None
     }
+    /// Figures of how long its records took.
+    fn latencies(&self) -> Latencies {
+        Latencies::default()
+    }
+}
+
+/// Histograms, in seconds, of how long it took until all that is required of a record was delivered.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Latencies {
+    /// From the record's own time, which its messages carry.
+    pub event: Option<&'static Figure>,
+    /// From its receipt. Its first label, where it has one, says which agent.
+    pub receipt: Option<&'static Figure>,
 }
 
 /// What every handler has as its last output: records that it refuses, as they were read, with the reason in a header.

@@ -12,7 +12,7 @@
 //! | how grave is it | `score` |
 //! | when was it, who asked, for what | `time`, `client`, `uri` |
 //! | what may be shown | `mask`, `shown` |
-//! | what is written | `line`, `record` |
+//! | what is written | `line`, `record`, and `request` for its key |
 //!
 //! Everything in an event may have been written by an attacker. Nothing of it chooses where anything goes,
 //! no type of a member is relied on, and what cannot be read stays in the dead letter.
@@ -30,6 +30,7 @@ pub mod message;
 mod number;
 pub mod reader;
 mod record;
+mod request;
 pub mod rule;
 mod score;
 mod settings;
@@ -39,7 +40,7 @@ mod uri;
 
 use std::time::Duration;
 
-use super::{Fate, Handler, Kind, Needles, Output, Record, Rejection, Spec};
+use super::{Fate, Handler, Kind, Latencies, Needles, Output, Record, Rejection, Spec};
 use crate::{
     alert::{Alert, Form, Piece, json_str_plain, salvage_as},
     batch::Outbox,
@@ -94,6 +95,9 @@ impl Spec for Settings {
             EVENT => Some(record::EVENT_MEMBERS),
             _ => None,
         }
+    }
+    fn latencies(&self) -> Latencies {
+        Latencies { event: Some(&figures::LATENCY), receipt: self.upstream_names.then_some(&figures::upstream::LATENCY) }
     }
 }
 
@@ -197,7 +201,7 @@ impl Handler for Running {
                 return Fate::Dropped("other_track");
             }
             judge.judge(event, record.received, true, |verdict, settings| {
-                count(verdict, how, out);
+                count(verdict, how, settings.upstream_names, out);
                 emit(verdict, settings, out)
             })
         });
@@ -228,7 +232,8 @@ impl Handler for Running {
     }
 }
 
-fn count(verdict: &Verdict<'_>, how: How, out: &mut Outbox<'_>) {
+/// - `twice`: also under the names of the service that we replace.
+fn count(verdict: &Verdict<'_>, how: How, twice: bool, out: &mut Outbox<'_>) {
     let (event, score) = (verdict.shown.event, verdict.shown.score);
     let writer = event.writer.word();
     out.count(&figures::EVENTS, Counted::One([score.level, score.attack_type]));
@@ -240,6 +245,13 @@ fn count(verdict: &Verdict<'_>, how: How, out: &mut Outbox<'_>) {
     }
     if score.alert {
         out.count(&figures::ALERTS, Counted::One([verdict.unsaid.unwrap_or("emitted"), ""]));
+    }
+    if twice {
+        out.count(&figures::upstream::EVENTS, Counted::One([score.level, score.attack_type]));
+        out.count(&figures::upstream::SCORES, Counted::Value(score.severity));
+        if verdict.is_alert() {
+            out.count(&figures::upstream::ALERTS, Counted::One([figures::upstream::ALERT, score.level]));
+        }
     }
     for (is_so, kind) in [(how.is_mended, "http_version"), (how.repaired > 0, "utf8")] {
         if is_so {
@@ -254,17 +266,25 @@ fn emit(verdict: &Verdict<'_>, settings: &Settings, out: &mut Outbox<'_>) -> Fat
         out.cut("max_messages");
     }
     let time_ms = shown.time.div_euclid(1_000_000);
+    let key = settings.by_request.then(|| request::key(shown, verdict.rules));
+    let send = |out: &mut Outbox<'_>, output: usize, write: &dyn Fn(&mut Vec<u8>)| {
+        let message = out.message(output).time_ms(time_ms);
+        match &key {
+            Some(key) => message.key(key.as_bytes()).payload(write),
+            None => message.payload(write),
+        }
+    };
     for n in 0..settings.layout.points() {
-        out.message(PRIMARY).time_ms(time_ms).payload(|w| settings.layout.write(n, w, shown));
+        send(out, PRIMARY, &|w| settings.layout.write(n, w, shown));
     }
     if out.wants(EVENT) {
-        out.message(EVENT).time_ms(time_ms).payload(|w| record::write_event(w, shown, verdict.rules));
+        send(out, EVENT, &|w| record::write_event(w, shown, verdict.rules));
     }
     if !verdict.is_alert() && !out.wants(PRIMARY) && !out.wants(EVENT) {
         return Fate::Dropped("no_alert");
     }
     if verdict.is_alert() && out.wants(ALERT) {
-        out.message(ALERT).time_ms(time_ms).payload(|w| record::write(w, shown, settings.is_full));
+        send(out, ALERT, &|w| record::write(w, shown, settings.is_full));
     }
     Fate::Emitted
 }

@@ -148,6 +148,20 @@ pub(super) static FIELDS: &[Field] = &[
         "What becomes of JSON that is no audit event: the dead letter, or nothing, for a source that holds other things as well.",
     ),
     Field::new("max_bytes", Type::Bytes, "1 MiB", "Bytes of an event; longer ones go into the dead letter."),
+    Field::new(
+        "key",
+        Type::Choice(&["none", "request"]),
+        "\"none\"",
+        "Key of every message: none, or a hash of host, client, port, URI, rules and second, by which a stage dedup knows the second entry that an \
+         internal redirect of nginx (error_page) writes of one request.",
+    ),
+    Field::new(
+        "upstream_names",
+        Type::Bool,
+        "false",
+        "Tells what is counted also by the names waf_events_processed_total, waf_severity_scores, waf_alerts_generated_total and \
+         waf_processing_latency_seconds, for dashboards that know them.",
+    ),
 ];
 
 /// Names of the tables that are asked.
@@ -176,6 +190,10 @@ pub(super) struct Settings {
     pub alert_max_age: Option<Duration>,
     pub drops_others: bool,
     pub max_bytes: u64,
+    /// Messages have a key by which two entries of one request are known.
+    pub by_request: bool,
+    /// Figures are also told by the names of the service that we replace.
+    pub upstream_names: bool,
 }
 
 impl Settings {
@@ -223,6 +241,8 @@ impl Settings {
             alert_max_age: section.opt_span("alert_max_age"),
             drops_others: section.choice("others") == "drop",
             max_bytes: max_bytes.min(limits::FRAME_BYTES_MAX as u64),
+            by_request: section.choice("key") == "request",
+            upstream_names: section.bool("upstream_names"),
         }
     }
 }

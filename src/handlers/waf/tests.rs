@@ -169,8 +169,8 @@ fn tables_tell_of_addresses_and_hold_alerts_back() {
     assert_eq!((&came.alerts[0]["severity"], came.alerts[0].get("reputation")), (&json!(95), None));
     assert!(came.lines[0].contains(",geo_city=unknown,"), "{}", came.lines[0]);
 
-    let list = reputation::List::new("scanners", [networks::parse("203.0.113.0/24").unwrap()]);
-    shelf.of("bad").unwrap().put(Arc::new(Reputation::build(vec![Arc::new(list)], &reputation::Own::default())));
+    let list = ("scanners", [networks::parse("203.0.113.0/24").unwrap()]);
+    shelf.of("bad").unwrap().put(Arc::new(Reputation::of([list], &reputation::Own::default())));
     shelf.of("geo").unwrap().put(Arc::new(GeoIp::default()));
     let came = run(&mut *handler, &event);
     assert_eq!((&came.alerts[0]["severity"], &came.alerts[0]["reputation"]), (&json!(110), &json!("scanners")));
@@ -190,6 +190,79 @@ fn tables_tell_of_addresses_and_hold_alerts_back() {
     assert_eq!((came.fate, came.lines.len(), came.alerts.len(), table.count()), (Fate::Emitted, 2, 0, 1));
     event["transaction"]["messages"].as_array_mut().unwrap().push(json!({"details": {"ruleId": "932160"}}));
     assert_eq!((run(&mut *handler, &event).alerts.len(), table.count()), (1, 1), "another rule is not covered");
+}
+
+#[test]
+fn both_entries_of_one_request_have_one_key() {
+    let entry = |id: &str, change: &dyn Fn(&mut Value)| {
+        let mut event = json!({"transaction": {
+            "client_ip": "203.0.113.9", "client_port": 4711, "host_ip": "192.0.2.80", "time_stamp": "Tue May 10 04:52:04 2022", "unique_id": id,
+            "request": {"method": "GET", "uri": "/a?q=1"}, "response": {"http_code": 403},
+            "messages": [{"details": {"ruleId": "942100"}}, {"details": {"ruleId": "920350"}}],
+        }});
+        change(&mut event["transaction"]);
+        event
+    };
+    let keys = |settings: &str, event: &Value| -> Vec<Option<Vec<u8>>> {
+        let mut handler = with(settings);
+        let frame = event.to_string().into_bytes();
+        let origin = Origin { stream: "redis/waf", offset: 7, len: None };
+        let mut draft = Draft::new(Slab::from_bytes(frame.clone()));
+        let place = Place { start: 0, len: u32::try_from(frame.len()).unwrap() };
+        let record = Record { frame: &frame, origin, received: 0, own: false };
+        handler.handle(&record, &mut Parser::new().alert(&frame), &mut draft.outbox(place, 0, &[Some(0), Some(1), Some(2)], origin).1);
+        let batch = draft.finish(0, Position::Count(1), 0);
+        batch.numbers().map(|n| batch.message(n).key.map(<[u8]>::to_vec)).collect()
+    };
+    let same = |_: &mut Value| {};
+    assert_eq!(keys("alert_at = 1", &entry("165215832450.639870", &same)), [None, None, None]);
+    let first = keys("key = 'request'\nalert_at = 1\nlayout = 'upstream'", &entry("165215832450.639870", &same));
+    assert_eq!((first.len(), first[0].as_ref().unwrap().len()), (4, 32));
+    assert!(first.iter().all(|key| *key == first[0]), "two points, the event, the alert");
+    let of = |id: &str, change: &dyn Fn(&mut Value)| keys("key = 'request'", &entry(id, change)).remove(0);
+    assert_eq!(of("165215832499.000001", &same), first[0], "the redirect has another id");
+    assert_eq!(
+        of("165215832499.000001", &|t| t["messages"].as_array_mut().unwrap().reverse()),
+        first[0],
+        "and may tell its rules in another order"
+    );
+    let others: [&dyn Fn(&mut Value); 6] = [
+        &|t| t["client_port"] = json!(4712),
+        &|t| t["client_ip"] = json!("203.0.113.8"),
+        &|t| t["host_ip"] = json!("192.0.2.81"),
+        &|t| t["request"]["uri"] = json!("/a?q=2"),
+        &|t| t["messages"] = json!([{"details": {"ruleId": "942100"}}]),
+        &|t| t["time_stamp"] = json!("Tue May 10 04:52:05 2022"),
+    ];
+    for (n, other) in others.into_iter().enumerate() {
+        // With an id of its own no true second is known, so the stamp counts.
+        assert_ne!(of("a", other), of("a", &same), "{n}");
+    }
+    let no_port = |t: &mut Value| _ = t.as_object_mut().unwrap().remove("client_port");
+    assert_ne!(of("a", &no_port), of("b", &no_port), "without a port nothing tells that it is one connection");
+}
+
+#[test]
+fn figures_are_told_by_both_names_if_asked() {
+    let counted = |settings: &str| {
+        let mut handler = with(settings);
+        let frame = seed().to_string().into_bytes();
+        let origin = Origin { stream: "redis/waf", offset: 7, len: None };
+        let mut draft = Draft::new(Slab::from_bytes(frame.clone()));
+        let place = Place { start: 0, len: u32::try_from(frame.len()).unwrap() };
+        let record = Record { frame: &frame, origin, received: 0, own: false };
+        handler.handle(&record, &mut Parser::new().alert(&frame), &mut draft.outbox(place, 0, &[Some(0), Some(1)], origin).1);
+        let told = |c: &crate::batch::Counting| format!("{}{:?} {:?}", c.figure.name, c.figure.labels, c.counted);
+        draft.figures().iter().map(told).filter(|text| text.starts_with("waf_")).collect::<Vec<_>>()
+    };
+    assert_eq!(counted(""), Vec::<String>::new());
+    let expected = [
+        r#"waf_events_processed["severity", "rule_category"] One(["critical", "sqli"])"#,
+        r#"waf_severity_scores["", ""] Value(95)"#,
+        r#"waf_alerts_generated["alert_type", "severity"] One(["CRITICAL_SECURITY_EVENT", "critical"])"#,
+    ];
+    assert_eq!(counted("upstream_names = true"), expected);
+    assert_eq!(counted("upstream_names = true\nalert_at = 96").len(), 2, "what is no alert is not counted as one");
 }
 
 #[test]
