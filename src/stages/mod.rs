@@ -12,7 +12,7 @@
 //!
 //! Adding one is one file and one line in [`ALL`].
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use sha2::{Digest, Sha256};
 
@@ -20,6 +20,7 @@ use crate::{
     alert::{Node, Parser, json_str},
     batch::Message,
     clock::Nanos,
+    detect::kept::Questions,
     register::{Field, Section, Type},
     tables::Shelf,
 };
@@ -30,6 +31,7 @@ crate::register! { Kind:
     storm::Storm,
     rates::Rates,
     changes::Changes,
+    detector::Kinds,
 }
 
 /// Words of levels, and a severity at which each begins.
@@ -65,6 +67,10 @@ pub trait Spec: Send + Sync + fmt::Debug {
     /// Members at the top of payloads without which it does nothing with them, and the setting that names them.
     fn needs(&self) -> (&'static str, Vec<&str>) {
         ("", Vec::new())
+    }
+    /// Questions for the behaviour of entities that its stages answer at each message and tick, if they can.
+    fn questions(&self) -> Option<Arc<Questions>> {
+        None
     }
 }
 
