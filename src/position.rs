@@ -20,8 +20,8 @@ pub enum Position {
     Kafka { partition: i32, offset: i64, epoch: i32 },
     /// An entry of a Redis stream.
     Redis { ms: u64, seq: u64 },
-    /// An opaque cursor, ordered as bytes.
-    Cursor(Box<[u8]>),
+    /// An opaque cursor, ordered as bytes; people read it in the checkpoint.
+    Cursor(Box<str>),
     /// The n-th record (stdin, our own events).
     Count(u64),
 }
@@ -64,7 +64,8 @@ impl Segment {
 ///
 /// `stream` is all of the text before the offset, made once per file: for example
 /// `mgr-1/alerts/2026-03-14/000` or `mgr-1/alerts/2026-03-14/002~1`. Where it ends in `-` no slash follows:
-/// an id of Redis is two numbers (`redis/waf/1773480423123-` and 7).
+/// an id of Redis is two numbers (`redis/waf/1773480423123-` and 7). Where the offset is [`WHOLE`](Self::WHOLE) it is
+/// all of the text (`opensearch/wazuh-alerts-4.x-2026.03.14/u1w`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin<'s> {
     /// Percent-encoded names joined by `/`, without the last part.
@@ -75,9 +76,17 @@ pub struct Origin<'s> {
     pub len: Option<u32>,
 }
 
+impl Origin<'_> {
+    /// The offset of a record that a text alone names; no file and no topic is so long.
+    pub const WHOLE: u64 = u64::MAX;
+}
+
 impl fmt::Display for Origin<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.stream)?;
+        if self.offset == Self::WHOLE {
+            return Ok(());
+        }
         if !self.stream.ends_with('-') {
             f.write_str("/")?;
         }
@@ -130,6 +139,8 @@ mod tests {
         assert_eq!(origin.to_string(), "mgr-1/alerts/2026-03-14/000/1024+621");
         let entry = Origin { stream: "redis/waf/1773480423123-", offset: 7, len: None };
         assert_eq!(entry.to_string(), "redis/waf/1773480423123-7");
+        let document = Origin { stream: "opensearch/alerts/u1w", offset: Origin::WHOLE, len: None };
+        assert_eq!(document.to_string(), "opensearch/alerts/u1w");
         assert_eq!(encode_name("a/b c%"), "a%2Fb%20c%25");
     }
 }

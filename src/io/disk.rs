@@ -51,6 +51,9 @@ impl Disk for RealDisk {
         open(path, OFlags::RDONLY)?.read_to_end(&mut bytes)?;
         Ok(bytes)
     }
+    fn reader(&self, path: &Path) -> io::Result<Box<dyn Read>> {
+        Ok(Box::new(open(path, OFlags::RDONLY)?))
+    }
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         fs::canonicalize(path)
     }

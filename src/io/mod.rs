@@ -135,6 +135,13 @@ pub trait Disk: Send {
     /// # Errors
     /// As open(2) and read(2).
     fn read(&self, path: &Path) -> io::Result<Vec<u8>>;
+    /// A file from its start, piece by piece.
+    ///
+    /// # Errors
+    /// As open(2).
+    fn reader(&self, path: &Path) -> io::Result<Box<dyn io::Read>> {
+        Ok(Box::new(io::Cursor::new(self.read(path)?)))
+    }
     /// The path that a name leads to, through links: [`read`](Self::read) follows none in the last place.
     ///
     /// # Errors

@@ -17,7 +17,10 @@ use std::{
     time::Duration,
 };
 
+use jiff::fmt::rfc2822;
+
 use super::secret::Secret;
+use crate::{clock::Nanos, limits};
 
 /// How to reach an API.
 #[derive(Clone, Debug)]
@@ -94,6 +97,25 @@ impl Reply {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
+
+    /// How long the server wants us to wait, in nanoseconds; at most [`limits::RETRY_AFTER_MS_MAX`].
+    ///
+    /// - `now`: wall time.
+    ///
+    /// # Source
+    /// RFC 9110 §10.2.3: `Retry-After = HTTP-date / delay-seconds`.
+    pub fn retry_after(&self, now: Nanos) -> Option<Nanos> {
+        const SECOND: Nanos = 1_000_000_000;
+        let text = self.header("retry-after")?.trim();
+        let wait = match text.parse::<u64>() {
+            Ok(seconds) => seconds.saturating_mul(SECOND),
+            Err(_) => {
+                let at = rfc2822::parse(text).ok()?.timestamp().as_nanosecond();
+                Nanos::try_from(at).ok()?.saturating_sub(now)
+            }
+        };
+        Some(wait.min(limits::RETRY_AFTER_MS_MAX * 1_000_000))
+    }
 }
 
 /// A client with its kept connections. Cheap to clone; to be used within tokio.
@@ -158,10 +180,23 @@ impl Client {
     /// Only where there is no answer; one with any status is a [`Reply`].
     pub async fn call(&self, call: Call, headers: &[(&str, &Secret)]) -> Result<Reply, HttpError> {
         let url = format!("{}{}", self.base, call.path);
-        let mut request = match call.json {
+        let request = match call.json {
             Some(json) => self.inner.post(url).header("Content-Type", "application/json").body(json),
             None => self.inner.get(url),
         };
+        self.ask(request, headers).await
+    }
+
+    /// As [`call`](Self::call), by DELETE with a body of JSON: what an API wants gone is named in it.
+    ///
+    /// # Errors
+    /// Only where there is no answer; one with any status is a [`Reply`].
+    pub async fn delete(&self, path: &str, json: Vec<u8>, headers: &[(&str, &Secret)]) -> Result<Reply, HttpError> {
+        let request = self.inner.delete(format!("{}{path}", self.base)).header("Content-Type", "application/json").body(json);
+        self.ask(request, headers).await
+    }
+
+    async fn ask(&self, mut request: reqwest::RequestBuilder, headers: &[(&str, &Secret)]) -> Result<Reply, HttpError> {
         request = request.header("Accept", "application/json");
         for (name, secret) in headers {
             request = request.header(*name, value_of(name, secret)?);

@@ -4,6 +4,7 @@
 //! what went wrong in an operator's words.
 
 pub mod backoff;
+pub mod base64;
 pub mod breaker;
 pub mod bucket;
 pub mod http;

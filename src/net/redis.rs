@@ -11,6 +11,7 @@
 #![allow(clippy::disallowed_methods, reason = "the CA is a file of the operator, read when a connection is made")]
 
 pub mod commands;
+mod find;
 pub mod stream;
 
 use std::{cell::RefCell, fmt, path::PathBuf, time::Duration};
@@ -19,6 +20,8 @@ use redis::{
     AsyncConnectionConfig, Client, ConnectionAddr, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, TlsCertificates,
     aio::MultiplexedConnection,
 };
+
+pub use find::slot_of;
 
 use super::{
     backoff::{Backoff, Rolls},
@@ -53,6 +56,53 @@ pub enum Place {
         ca: Option<PathBuf>,
     },
     Unix(PathBuf),
+    /// The primary that sentinels name.
+    Sentinel {
+        sentinels: Hosts,
+        /// Name of the primary, as the sentinels know it.
+        primary: String,
+        /// Login at the sentinels.
+        user: Option<String>,
+        password_file: Option<PathBuf>,
+    },
+    /// The node of a cluster that has this slot.
+    Cluster {
+        nodes: Hosts,
+        slot: u16,
+    },
+}
+
+/// Servers of one kind, any of which may be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hosts {
+    /// At least one: host and port.
+    pub all: Vec<(String, u16)>,
+    /// TLS to each of them and to what they name, verified by the CAs in this PEM file or by the system's.
+    pub tls: Option<Option<PathBuf>>,
+}
+
+impl Hosts {
+    /// One of them.
+    fn place(&self, host: &str, port: u16) -> Place {
+        let host = host.to_owned();
+        match &self.tls {
+            Some(ca) => Place::Tls { host, port, ca: ca.clone() },
+            None => Place::Tcp { host, port },
+        }
+    }
+}
+
+impl fmt::Display for Hosts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (host, port)) in self.all.iter().enumerate() {
+            let comma = if n > 0 { "," } else { "" };
+            match host.contains(':') {
+                true => write!(f, "{comma}[{host}]:{port}")?,
+                false => write!(f, "{comma}{host}:{port}")?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl fmt::Display for Place {
@@ -61,6 +111,10 @@ impl fmt::Display for Place {
             Place::Tcp { host, port } => write!(f, "redis://{host}:{port}"),
             Place::Tls { host, port, .. } => write!(f, "rediss://{host}:{port}"),
             Place::Unix(path) => write!(f, "unix:{}", path.display()),
+            Place::Sentinel { sentinels, primary, .. } => {
+                write!(f, "redis{}+sentinel://{sentinels}/{primary}", if sentinels.tls.is_some() { "s" } else { "" })
+            }
+            Place::Cluster { nodes, .. } => write!(f, "redis{}+cluster://{nodes}", if nodes.tls.is_some() { "s" } else { "" }),
         }
     }
 }
@@ -92,16 +146,80 @@ impl Place {
         if rest.contains('/') {
             return Err("holds a path; use db for the database".into());
         }
-        let (host, port) = match rest.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| format!("{port:?} is no port"))?),
-            _ => (rest, 6379),
-        };
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        if host.is_empty() {
-            return Err("names no host; write redis://host:6379".into());
-        }
+        let (host, port) = host_and_port(rest, 6379)?;
         Ok(if tls { Place::Tls { host, port, ca } } else { Place::Tcp { host, port } })
     }
+
+    /// The same, and `redis+sentinel://host[:port],…/NAME` and `redis+cluster://host[:port],…`, which are `rediss+…`
+    /// with TLS. Slot and login at the sentinels are the caller's to fill in.
+    ///
+    /// # Errors
+    /// What is wrong, and the remedy.
+    pub fn parse_any(text: &str, ca: Option<PathBuf>) -> Result<Self, String> {
+        let Some((scheme, rest)) = text.split_once("://") else { return Self::parse(text, ca) };
+        let (tls, kind) = match scheme {
+            "redis+sentinel" => (None, 26379),
+            "rediss+sentinel" => (Some(ca), 26379),
+            "redis+cluster" => (None, 6379),
+            "rediss+cluster" => (Some(ca), 6379),
+            _ => return Self::parse(text, ca),
+        };
+        if rest.contains('@') {
+            return Err("holds a user or password; use username and password_file".into());
+        }
+        let (hosts, name) = rest.split_once('/').unwrap_or((rest, ""));
+        let all = hosts.split(',').map(|host| host_and_port(host.trim(), kind)).collect::<Result<Vec<_>, _>>()?;
+        let hosts = Hosts { all, tls };
+        match (kind, name) {
+            (26379, "") => Err("names no primary; write redis+sentinel://host:26379/NAME, with the name that the sentinels know".into()),
+            (26379, name) if name.contains('/') => Err("holds a path behind the primary's name; use db for the database".into()),
+            (26379, name) => Ok(Place::Sentinel { sentinels: hosts, primary: name.to_owned(), user: None, password_file: None }),
+            (_, "") => Ok(Place::Cluster { nodes: hosts, slot: 0 }),
+            _ => Err("holds a path, and a cluster has one database only; remove it".into()),
+        }
+    }
+
+    /// The CA that vouches for its servers, if it is a file of its own.
+    pub fn ca(&self) -> Option<&std::path::Path> {
+        match self {
+            Place::Tls { ca, .. } => ca.as_deref(),
+            Place::Sentinel { sentinels: hosts, .. } | Place::Cluster { nodes: hosts, .. } => hosts.tls.as_ref()?.as_deref(),
+            Place::Tcp { .. } | Place::Unix(_) => None,
+        }
+    }
+
+    /// True if what goes there is encrypted.
+    pub fn is_tls(&self) -> bool {
+        match self {
+            Place::Tls { .. } => true,
+            Place::Sentinel { sentinels: hosts, .. } | Place::Cluster { nodes: hosts, .. } => hosts.tls.is_some(),
+            Place::Tcp { .. } | Place::Unix(_) => false,
+        }
+    }
+
+    /// Hosts to which bytes go in plain text; what they name is not known yet.
+    pub fn plain_hosts(&self) -> Vec<&str> {
+        match self {
+            Place::Tcp { host, .. } => vec![host],
+            Place::Sentinel { sentinels: hosts, .. } | Place::Cluster { nodes: hosts, .. } if hosts.tls.is_none() => {
+                hosts.all.iter().map(|(host, _)| host.as_str()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// Reads `host`, `host:port`, `[v6]` or `[v6]:port`.
+fn host_and_port(text: &str, port: u16) -> Result<(String, u16), String> {
+    let (host, port) = match text.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port.parse().map_err(|_| format!("{port:?} is no port"))?),
+        _ => (text, port),
+    };
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    if host.is_empty() {
+        return Err("names no host; write redis://host:6379".into());
+    }
+    Ok((host, port))
 }
 
 /// It cannot be asked now: count a miss.
@@ -293,6 +411,7 @@ fn client(settings: &Settings) -> Result<Client, String> {
             }
             ConnectionAddr::TcpTls { host: host.clone(), port: *port, insecure: false, tls_params: None }
         }
+        Place::Sentinel { .. } | Place::Cluster { .. } => return Err(format!("{place}: others have to be asked where it is")),
     };
     let told = |error: &RedisError| explain(place, error);
     let mut info = address.into_connection_info().map_err(|e| told(&e))?;
@@ -369,6 +488,37 @@ mod tests {
         for (text, expected) in rows {
             assert_eq!(Place::parse(text, None), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn sentinels_and_nodes_of_a_cluster_are_read() {
+        let hosts = |all: &[(&str, u16)], tls| Hosts { all: all.iter().map(|(host, port)| ((*host).to_owned(), *port)).collect(), tls };
+        let sentinel = |sentinels| Ok(Place::Sentinel { sentinels, primary: "mymaster".into(), user: None, password_file: None });
+        let cluster = |nodes| Ok(Place::Cluster { nodes, slot: 0 });
+        let ca = Some(PathBuf::from("/ca"));
+        let rows = [
+            ("redis+sentinel://a,b:7/mymaster", sentinel(hosts(&[("a", 26379), ("b", 7)], None))),
+            ("rediss+sentinel://[::1]:7/mymaster", sentinel(hosts(&[("::1", 7)], Some(ca.clone())))),
+            ("redis+cluster://a:1, b", cluster(hosts(&[("a", 1), ("b", 6379)], None))),
+            ("rediss+cluster://a/", cluster(hosts(&[("a", 6379)], Some(ca.clone())))),
+            ("redis://r:7", Ok(Place::Tcp { host: "r".into(), port: 7 })),
+        ];
+        for (text, expected) in rows {
+            assert_eq!(Place::parse_any(text, ca.clone()), expected, "{text}");
+        }
+        for (text, why) in [
+            ("redis+sentinel://a", "names no primary"),
+            ("redis+sentinel://a/m/1", "use db for the database"),
+            ("redis+cluster://a/1", "one database only"),
+            ("redis+cluster://a,,b", "names no host"),
+            ("redis+sentinel://u:p@a/m", "use username and password_file"),
+            ("redis+ring://a", "is no address of a Redis"),
+        ] {
+            assert!(Place::parse_any(text, None).unwrap_err().contains(why), "{text}");
+        }
+        let place = Place::parse_any("rediss+sentinel://[::1]:7,b/mymaster", ca).unwrap();
+        assert_eq!(place.to_string(), "rediss+sentinel://[::1]:7,b:26379/mymaster");
+        assert!(place.is_tls() && place.plain_hosts().is_empty() && place.ca().is_some());
     }
 
     #[test]

@@ -26,9 +26,13 @@ crate::register! { Kind:
     agent::Agent,
     redis_stream::RedisStream,
     kafka::Kafka,
+    opensearch::OpenSearch,
 }
 
+mod link;
 pub mod spool;
+
+use link::{Brought, Ending, Link};
 
 /// What exists: a kind of source.
 pub trait Kind: Sync {
@@ -75,7 +79,7 @@ pub fn address(kind: &str, stream: &StreamName<'_>, position: &Position) -> Stri
         }
         Position::Kafka { partition, offset, .. } => format!("kafka/{name}/{partition}/{offset}"),
         Position::Redis { ms, seq } => format!("redis/{name}/{ms}-{seq}"),
-        Position::Cursor(cursor) => format!("{kind}/{name}/{}", encode_name(&String::from_utf8_lossy(cursor))),
+        Position::Cursor(cursor) => format!("{kind}/{name}/{}", encode_name(cursor)),
         // The stream's name is the whole of the origin before the number.
         Position::Count(n) => format!("{}/{n}", stream.stream),
     })
@@ -199,6 +203,15 @@ pub trait Admit {
     fn store(&self) -> Option<StoreHandle> {
         None
     }
+    /// What the source had kept beside its rows by [`keep`](Self::keep); `None` on its first run.
+    fn kept(&self) -> Option<Arc<[u8]>> {
+        None
+    }
+    /// Has something of the source's own saved together with its rows, in place of what it kept before: what no
+    /// position says. It may speak of settled records only, since it may be saved at once.
+    fn keep(&self, body: Vec<u8>) {
+        let _ = body;
+    }
     /// Says that a stream has ended for good: once nothing is owed for it, its row leaves the
     /// checkpoint. A stream that was never opened is forgotten at once. An admission without a
     /// checkpoint has nothing to forget.
@@ -295,6 +308,10 @@ impl Entries {
         if let Some(entry) = self.all.last_mut() {
             entry.key = Some((start, narrow(self.keys.len())));
         }
+    }
+    /// The place of the first.
+    pub fn first(&self) -> Option<&Position> {
+        self.all.first().map(|entry| &entry.position)
     }
     /// Their bytes so far.
     pub fn bytes(&self) -> usize {

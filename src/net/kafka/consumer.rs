@@ -26,8 +26,10 @@ use rdkafka::{
     types::RDKafkaRespErr,
 };
 
+pub use super::lag::End;
 use super::{
     fates::{self, Trouble},
+    lag,
     settings::Connection,
 };
 use crate::{
@@ -76,6 +78,8 @@ pub enum News {
     Wanted(Vec<Place>),
     /// These are somebody else's already: what is under way of them is not ours to commit.
     Lost(Vec<Place>),
+    /// How far the partitions reach, as the brokers told with the last records.
+    Ends(BTreeMap<Place, End>),
     /// These offsets of a [`Consumer::commit`] are with the broker, or are not.
     Committed(BTreeMap<Place, i64>, Result<(), String>),
     /// It can go on no longer; a new one must be made.
@@ -130,6 +134,8 @@ impl Context {
 
 impl ClientContext for Context {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
+        // A line comes by the queue: what stands behind it must not wait for the next.
+        self.served.fetch_add(1, Relaxed);
         if let Some(trouble) = fates::trouble_in_log(facility, line) {
             self.hint(trouble);
         } else if matches!(facility, "FAIL" | "ERROR") {
@@ -141,8 +147,9 @@ impl ClientContext for Context {
             tracing::info!(facility, "librdkafka: {line}");
         }
     }
-    fn stats_raw(&self, _: &[u8]) {
+    fn stats_raw(&self, statistics: &[u8]) {
         self.served.fetch_add(1, Relaxed);
+        self.tell(News::Ends(lag::ends(statistics)));
     }
     fn error(&self, error: KafkaError, reason: &str) {
         self.served.fetch_add(1, Relaxed);
@@ -151,6 +158,9 @@ impl ClientContext for Context {
 }
 
 impl ConsumerContext for Context {
+    fn commit_callback(&self, _: KafkaResult<()>, _: &TopicPartitionList) {
+        self.served.fetch_add(1, Relaxed);
+    }
     fn rebalance(&self, consumer: &BaseConsumer<Self>, err: RDKafkaRespErr, list: &mut TopicPartitionList) {
         self.served.fetch_add(1, Relaxed);
         let places = places(list);

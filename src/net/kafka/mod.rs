@@ -3,7 +3,7 @@
 //! - [`port`]: what a sink needs of a producer; the simulator has its own.
 //! - [`producer`]: the real one. The shard polls it when librdkafka's queue wakes the shard; there
 //!   is no polling timer and no thread of ours that waits for deliveries.
-//! - [`consumer`]: a member of a group, polled in the same way.
+//! - [`consumer`]: a member of a group, polled in the same way; [`lag`] reads how far partitions reach.
 //! - [`fates`]: what an error means for a message, and what it tells an operator. Pure tables.
 //! - [`settings`]: one vocabulary of settings for sinks and sources.
 //! - [`survey`]: what `shipper check` asks a cluster.
@@ -13,6 +13,7 @@
 
 pub mod consumer;
 pub mod fates;
+pub mod lag;
 pub mod mock;
 pub mod port;
 pub mod producer;

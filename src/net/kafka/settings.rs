@@ -149,6 +149,12 @@ impl PasswordIn {
     }
 }
 
+/// Mechanisms that librdkafka knows and this build has not, and why not.
+const NOT_BUILT: [(&str, &str); 2] = [
+    ("GSSAPI", "(Kerberos) is not in this build, since it would want the same Cyrus SASL library on every host"),
+    ("OAUTHBEARER", "is not in this build, since nothing of ours would fetch and renew tokens"),
+];
+
 /// Properties that are ours, and what to do instead.
 const OURS: &[(&str, &str)] = &[
     ("bootstrap.servers", "use setting brokers"),
@@ -330,6 +336,12 @@ impl Connection {
             }
             return None;
         }
+        let written = section.opt_text("sasl.mechanism").unwrap_or_default();
+        if let Some((name, why)) = NOT_BUILT.iter().find(|(name, _)| name.eq_ignore_ascii_case(&written)) {
+            let what = format!("{name} {why}; log in by SCRAM-SHA-512, or by a certificate of ours (tls.cert and tls.key)");
+            section.wrong("sasl.mechanism", what);
+            return None;
+        }
         let mechanism = section.choice("sasl.mechanism");
         let username = section.text("sasl.username");
         if username.is_empty() {
@@ -489,6 +501,27 @@ mod tests {
         }
         assert_eq!(check_consumer_option("fetch.wait.max.ms", "50"), Ok(()));
         assert_eq!(check_option("message.max.bytes", "2000000"), Ok(()));
+    }
+
+    #[test]
+    fn mechanisms_that_this_build_has_not_are_told_with_what_to_use() {
+        const FIELDS: &[Field] =
+            &[BROKERS, CLIENT_ID, TLS_ENABLED, TLS_CA, TLS_CERT, TLS_KEY, TLS_KEY_PASSWORD_FILE, SASL_MECHANISM, SASL_USERNAME, OPTIONS];
+        let told = |mechanism: &str| {
+            let text = format!("brokers = ['b:1']\nsasl.mechanism = '{mechanism}'\n");
+            let (node, mut errors) = (crate::register::Node::parse_toml(&text).unwrap(), crate::register::Errors::default());
+            let mut section = Section::open("sinks.k", &node, FIELDS, &[], &mut errors);
+            Connection::parse_sasl(&mut section);
+            errors.to_string()
+        };
+        for (mechanism, part) in [("GSSAPI", "GSSAPI (Kerberos) is not in this build"), ("oauthbearer", "OAUTHBEARER is not in this build")]
+        {
+            let told = told(mechanism);
+            assert!(
+                told.starts_with(&format!("line 2: sinks.k.sasl.mechanism: {part}")) && told.ends_with("(tls.cert and tls.key)"),
+                "{told}"
+            );
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use redis::{AsyncConnectionConfig, RedisError, RedisResult, Value, aio::MultiplexedConnection};
 
-use super::{SAID_CHARS, Settings, client};
+use super::{SAID_CHARS, Settings, client, find};
 
 /// One command: its name and arguments, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,11 +47,20 @@ impl std::fmt::Debug for Connection {
 }
 
 impl Connection {
-    /// Connects and logs in. The CA and the password are read anew each time.
+    /// Connects and logs in. The CA and the password are read anew each time, and sentinels or nodes of a cluster are
+    /// asked anew.
     ///
     /// # Errors
     /// Why it cannot.
     pub async fn open(settings: &Settings) -> Result<Self, NoAnswer> {
+        match find::server(settings).await? {
+            Some((connection, _)) => Ok(connection),
+            None => Self::direct(settings).await,
+        }
+    }
+
+    /// Connects to the server that the settings name.
+    pub(super) async fn direct(settings: &Settings) -> Result<Self, NoAnswer> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(settings.connect_timeout))
             .set_response_timeout(Some(settings.timeout));
@@ -93,21 +102,40 @@ impl Connection {
     }
 }
 
-/// An answer, as far as writers look at it.
+/// An answer, as far as anybody looks at it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     Number(i64),
     Text(String),
+    List(Vec<Answer>),
+    Nil,
     Other,
 }
 
 impl Answer {
+    /// The text; `None` for anything else.
+    pub fn text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            _ => None,
+        }
+    }
+    /// The parts of a list; none for anything else.
+    pub fn parts(&self) -> &[Answer] {
+        match self {
+            Self::List(parts) => parts,
+            _ => &[],
+        }
+    }
+
     fn of(value: &Value) -> Self {
         match value {
             Value::Int(n) => Self::Number(*n),
             Value::SimpleString(text) => Self::Text(text.clone()),
             Value::BulkString(bytes) => Self::Text(String::from_utf8_lossy(bytes).into_owned()),
             Value::Okay => Self::Text("OK".into()),
+            Value::Array(parts) => Self::List(parts.iter().map(Self::of).collect()),
+            Value::Nil => Self::Nil,
             _ => Self::Other,
         }
     }

@@ -323,13 +323,14 @@ impl Connection {
         Ok(list(self.ask(&command).await?).into_iter().filter_map(one).collect())
     }
 
-    /// How many entries of the group are pending.
+    /// How many entries of the group are pending, and which is the oldest.
     ///
     /// # Errors
     /// [`Trouble`].
-    pub async fn pending_count(&self, key: &str, group: &str) -> Result<u64, Trouble> {
+    pub async fn pending_count(&self, key: &str, group: &str) -> Result<(u64, Option<Id>), Trouble> {
         let answer = list(self.ask(redis::cmd("XPENDING").arg(key).arg(group)).await?);
-        Ok(answer.first().and_then(number).and_then(|n| u64::try_from(n).ok()).unwrap_or(0))
+        let count = answer.first().and_then(number).and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+        Ok((count, answer.get(1).and_then(id)))
     }
 
     /// Acks entries; gives how many of them were pending.

@@ -16,7 +16,7 @@ use crate::{
 /// Something to tell.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Event {
-    /// `error`, `recovered`, `loss`, …
+    /// `error`, `lasting`, `recovered`, `loss`, …
     pub(super) event: &'static str,
     pub(super) component: String,
     pub(super) description: String,
@@ -42,6 +42,9 @@ struct Seen {
     /// Rows in trouble.
     rows: BTreeMap<u64, State>,
     since: Nanos,
+    /// In trouble without a pause since then, and whether it was told that it lasts.
+    down_since: Nanos,
+    lasts: bool,
     held: u64,
     /// Whether the trouble last told was one of holding; `None` once its end was told.
     told: Option<bool>,
@@ -59,6 +62,8 @@ struct Lost {
 
 /// How long a trouble must last to be told.
 const LASTS: Nanos = limits::OWN_EVENT_AFTER_MS * 1_000_000;
+/// How long it must last without a pause to be told once more.
+const LASTS_LONG: Nanos = limits::OWN_EVENT_LASTING_MS * 1_000_000;
 const EVERY: Nanos = limits::OWN_EVENT_EVERY_MS * 1_000_000;
 
 /// When something told at `last` may be told again.
@@ -119,6 +124,9 @@ impl Seen {
                 if self.rows.is_empty() && self.told.is_none() {
                     (self.since, self.held) = (now, 0);
                 }
+                if self.rows.is_empty() {
+                    (self.down_since, self.lasts) = (now, false);
+                }
                 self.rows.insert(change.row, change.now);
             }
             State::Starting | State::Ready => {
@@ -142,6 +150,7 @@ impl Seen {
     fn due(&self) -> Option<Nanos> {
         match (self.worst(), self.told) {
             (Some((holds, _)), told) if told != Some(holds) => Some(again(self.trouble_at).max(self.since + LASTS)),
+            (Some(_), Some(_)) if !self.lasts => Some(self.down_since + LASTS_LONG),
             (None, Some(_)) => Some(again(self.end_at)),
             _ => None,
         }
@@ -150,6 +159,20 @@ impl Seen {
     fn tell(&mut self, component: &str, now: Nanos) -> Option<Event> {
         if self.due()? > now {
             return None;
+        }
+        if let Some((holds, state)) = self.worst()
+            && self.told == Some(holds)
+        {
+            let seconds = now.saturating_sub(self.down_since) / 1_000_000_000;
+            let description = format!("{component} has been in trouble for {seconds} s: {state}");
+            self.lasts = true;
+            return Some(Event {
+                event: "lasting",
+                component: component.to_owned(),
+                description,
+                seconds: Some(seconds),
+                ..Event::default()
+            });
         }
         let repeated = std::mem::take(&mut self.repeated);
         let (event, description) = match self.worst() {
@@ -211,11 +234,13 @@ mod tests {
         assert_eq!(told(&mut fold, 5, news(0, away(), 0)), [""; 0], "it may pass at once");
         assert_eq!(fold.due(), Some(6 * SECOND));
         assert_eq!(told(&mut fold, 6, News::default()), ["error: sinks.out: retrying: away"]);
-        assert_eq!(fold.due(), None);
+        assert_eq!(fold.due(), Some(65 * SECOND), "told once more if it lasts");
         assert_eq!(told(&mut fold, 7, news(0, State::Retrying("still away".into()), 0)), [""; 0], "other words are no news");
         assert_eq!(told(&mut fold, 8, news(0, State::Holding("refused".into()), 0)), [""; 0], "put off");
         assert_eq!(fold.due(), Some(66 * SECOND));
         assert_eq!(told(&mut fold, 66, News::default()), ["error: sinks.out: holding: refused"]);
+        assert_eq!(told(&mut fold, 67, News::default()), ["lasting: sinks.out has been in trouble for 62 s: holding: refused"]);
+        assert_eq!(fold.due(), None);
         let end = fold.take(news(0, State::Ready, 400), 3605 * SECOND);
         assert_eq!(end.len(), 1);
         assert_eq!((end[0].event, end[0].held, end[0].seconds), ("recovered", Some(400), Some(3600)));

@@ -60,10 +60,11 @@ struct Tail {
 }
 
 /// Whether a look is due; a task that waits for the watch says so until this is dropped.
-struct Due(Rc<Cell<bool>>);
+pub(super) struct Due(Rc<Cell<bool>>);
 
 impl Due {
-    fn on(io: &Rc<dyn Io>, path: &Path, bell: &Rc<Signal>) -> Self {
+    /// Due now, and whenever `path` may have changed; raises `bell` then.
+    pub(super) fn on(io: &Rc<dyn Io>, path: &Path, bell: &Rc<Signal>) -> Self {
         let (due, watch, bell) = (Rc::new(Cell::new(true)), io.watch(path), bell.clone());
         let told = due.clone();
         io.spawn(

@@ -1,10 +1,11 @@
-//! `file`: one file by its name, through rename and copytruncate; or files by a pattern.
+//! `file`: one file by its name, through rename and copytruncate; files by a pattern; or a tree of files, each a record.
 
 mod follow;
 mod glob;
 mod many;
 mod resume;
 mod steady;
+mod tree;
 
 use std::{
     io,
@@ -16,6 +17,7 @@ use std::{
 pub use follow::{Follow, Siblings, StartAt};
 use glob::{Pattern, is_pattern};
 use many::Many;
+use tree::Tree;
 
 use super::{Admit, Kind, Reads, Source, SourceError, Spec, StreamName};
 use crate::{
@@ -34,7 +36,9 @@ const FIELDS: &[Field] = &[
         "path",
         Type::Path,
         "The file to follow. It need not exist yet; renamed, swapped and cut files are followed. `*`, `?` and `[a-z]` in its name \
-         mean every file of that folder that fits, up to 256, each a stream of its own that ends when the file is gone.",
+         mean every file of that folder that fits, up to 256, each a stream of its own that ends when the file is gone. `**` as its \
+         name means every file of that folder and of those inside it, each one record, as ModSecurity writes them with SecAuditLogType \
+         Concurrent.",
     ),
     Field::new("start_at", Type::Choice(&["end", "beginning"]), "end", START_AT),
     Field::new(
@@ -67,14 +71,22 @@ impl Kind for File {
             section
                 .wrong("path", format!("{folder:?} is a pattern of folders; only the name may be one, so write a source for each folder"));
         }
-        let pattern = is_pattern(&name).then(|| Pattern::parse(&name)).transpose().unwrap_or_else(|what| {
+        let is_tree = name == "**";
+        let pattern = (is_pattern(&name) && !is_tree).then(|| Pattern::parse(&name)).transpose().unwrap_or_else(|what| {
             section.wrong("path", what);
             None
         });
         let framing = if section.choice("framing") == "json" { Framing::Objects } else { Framing::Lines };
-        Box::new(Settings { path, pattern, start_at: start_at(section), framing })
+        if is_tree && section.is_set("framing") {
+            section.wrong("framing", "says nothing of a tree, in which each file is a record; remove it");
+        }
+        Box::new(Settings { path, pattern, is_tree, start_at: start_at(section), framing })
     }
     fn address(&self, stream: &StreamName<'_>, position: &Position) -> Option<String> {
+        if let Position::Cursor(cursor) = position {
+            // Of a tree: the file, and when it was written.
+            return Some(format!("file/{}/{}", encode_name(stream.source), encode_name(cursor)));
+        }
         let Position::File { segment, incarnation, offset } = position else { return None };
         let name = format!("file/{}/{}", encode_name(stream.source), encode_name(stream.stream));
         let origin =
@@ -96,6 +108,8 @@ struct Settings {
     path: PathBuf,
     /// Of the last part of `path`, where that is no plain name.
     pattern: Option<Pattern>,
+    /// Every file below its folder is a record.
+    is_tree: bool,
     start_at: StartAt,
     framing: Framing,
 }
@@ -107,6 +121,7 @@ impl Spec for Settings {
     fn reads(&self) -> Vec<Reads> {
         match (&self.pattern, self.path.parent()) {
             (Some(_), Some(folder)) => vec![Reads::Folder(folder.to_owned())],
+            (None, Some(folder)) if self.is_tree => vec![Reads::Folder(folder.to_owned())],
             _ => vec![Reads::File(self.path.clone())],
         }
     }
@@ -120,7 +135,12 @@ struct Running {
 impl Source for Running {
     fn run(self: Box<Self>, io: Rc<dyn Io>, admit: Rc<dyn Admit>, standing: Standing) -> LocalFuture<'static, Result<(), SourceError>> {
         Box::pin(async move {
-            let Settings { path, pattern, start_at, framing } = self.settings;
+            let Settings { path, pattern, is_tree, start_at, framing } = self.settings;
+            if is_tree {
+                let root = path.parent().unwrap_or(Path::new(".")).to_owned();
+                Tree { io, admit, standing, name: self.name, root, start_at }.run().await;
+                return Ok(());
+            }
             if let Some(pattern) = pattern {
                 let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
                 Many { io, admit, standing, name: self.name, folder, pattern, start_at, framing }.run().await;

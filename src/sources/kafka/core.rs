@@ -5,10 +5,16 @@
 //! | 10, 20, 30 | 0 | nothing |
 //! | 10, 20, 30 | 2 | 20 |
 //! | 10, 20, 30 | 3 | 30, and the partition is idle |
+//!
+//! How far it is behind is counted in offsets: from the end of what is settled to the partition's end. Where all that was
+//! polled is settled, what librdkafka has still to fetch and to hand over counts, since offsets of markers of
+//! transactions and of records that compaction took are never polled.
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::VecDeque;
+
+use crate::net::kafka::consumer::End;
 
 /// What of one partition is under way here.
 #[derive(Debug, Default)]
@@ -20,6 +26,8 @@ pub(super) struct Flights {
     /// Everything below is settled.
     watermark: Option<i64>,
     committed: Option<i64>,
+    /// The first offset that was polled, and the one behind the last.
+    polled: Option<(i64, i64)>,
 }
 
 impl Flights {
@@ -42,6 +50,20 @@ impl Flights {
     /// The group knows of this offset.
     pub fn committed(&mut self, offset: i64) {
         self.committed = Some(offset);
+    }
+    /// Records from `first` up to before `end` were polled.
+    pub fn polled(&mut self, first: i64, end: i64) {
+        self.polled = Some((self.polled.map_or(first, |(first, _)| first), end));
+    }
+    /// Offsets between what is settled and the end of the partition.
+    ///
+    /// - `end`: the offset behind the last record that may be read.
+    pub fn lag(&self, at: &End, end: i64) -> i64 {
+        let behind = match self.polled {
+            Some((first, polled)) if self.watermark.unwrap_or(first) < polled => end - self.watermark.unwrap_or(first),
+            _ => end - at.next + at.queued,
+        };
+        behind.max(0)
     }
     /// True if nothing is under way.
     pub fn is_idle(&self) -> bool {
@@ -67,6 +89,25 @@ mod tests {
         assert_eq!(flights.due(), None);
         flights.settled(3);
         assert_eq!((flights.due(), flights.is_idle()), (Some(30), true));
+    }
+
+    #[test]
+    fn a_lag_is_what_is_not_settled_and_what_is_not_polled() {
+        let at = |next, queued| End { high: 0, stable: 0, next, queued };
+        let mut flights = Flights::default();
+        assert_eq!(flights.lag(&at(100, 0), 130), 30, "nothing was polled");
+        assert_eq!(flights.lag(&at(120, 20), 130), 30, "what waits in librdkafka was not polled either");
+        flights.polled(100, 110);
+        assert_eq!(flights.lag(&at(120, 10), 130), 30, "nor is what was polled settled");
+        flights.hand_in(110);
+        flights.settled(1);
+        flights.polled(110, 120);
+        assert_eq!(flights.lag(&at(130, 0), 130), 20);
+        flights.hand_in(120);
+        flights.settled(2);
+        // 120 to 129 are markers: nobody will ever poll them.
+        assert_eq!(flights.lag(&at(130, 0), 130), 0);
+        assert_eq!(flights.lag(&at(130, 0), 125), 0, "an end of before is no lag");
     }
 
     proptest! {

@@ -82,6 +82,9 @@ const AHEAD_KBYTES: u64 = 16 << 10;
 /// Milliseconds after which a member that does not poll is no member: we poll far more often.
 const POLL_MS: u64 = 300_000;
 
+/// Milliseconds between two looks at how far the partitions reach.
+const STATISTICS_MS: u64 = 5000;
+
 impl Kind for Kafka {
     fn name(&self) -> &'static str {
         "kafka"
@@ -178,6 +181,7 @@ impl Settings {
             ("partition.assignment.strategy", "cooperative-sticky".into()),
             ("isolation.level", isolation.into()),
             ("check.crcs", "true".into()),
+            ("statistics.interval.ms", STATISTICS_MS.to_string()),
             ("max.poll.interval.ms", POLL_MS.max(ms(self.session_timeout)).to_string()),
             ("session.timeout.ms", ms(self.session_timeout).to_string()),
             ("heartbeat.interval.ms", (ms(self.session_timeout) / 10).clamp(100, 3000).to_string()),

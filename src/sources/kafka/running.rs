@@ -19,7 +19,7 @@ use crate::{
     metrics::{Count, Level, Standing, State},
     net::{
         backoff::{Backoff, Rolls},
-        kafka::consumer::{Consumer, News, Place, Record},
+        kafka::consumer::{Consumer, End, News, Place, Record},
     },
     position::{Position, encode_name},
     ring::Signal,
@@ -43,6 +43,9 @@ const COMMIT_AGAIN: Duration = Duration::from_millis(200);
 const LEAVE: Duration = Duration::from_secs(1);
 /// Between two polls with nothing to do; the group wants one every five minutes.
 const REST: Duration = Duration::from_secs(60);
+
+/// Name and help of the figure that tells how far a partition is behind.
+const LAG: (&str, &str) = ("shipper_kafka_lag_offsets", "Offsets between what is settled of a partition and its end");
 
 /// The running source.
 pub(super) struct Running {
@@ -99,6 +102,14 @@ struct Wanted {
 /// The name of a partition's stream.
 fn stream(place: &Place) -> String {
     format!("{}/{}", place.topic, place.partition)
+}
+
+/// The offset of a place in Kafka.
+fn offset(position: &Position) -> Option<i64> {
+    match position {
+        Position::Kafka { offset, .. } => Some(*offset),
+        _ => None,
+    }
 }
 
 impl Running {
@@ -322,6 +333,9 @@ impl Running {
             self.admit.lag(if more { bytes as u64 } else { 0 });
         }
         for (place, entries, end) in gathered {
+            if let Some(flights) = self.shared.flights.borrow_mut().get_mut(&place) {
+                flights.polled(entries.first().and_then(offset).unwrap_or(end - 1), end);
+            }
             let origin = self
                 .origins
                 .entry(place.clone())
@@ -371,6 +385,7 @@ impl Running {
                 );
                 self.let_go(&places);
             }
+            News::Ends(ends) => self.tell_lags(&ends),
             News::Committed(offsets, done) => {
                 self.committing = None;
                 match done {
@@ -389,6 +404,16 @@ impl Running {
             News::Broken(why) => return Some(why),
         }
         None
+    }
+
+    fn tell_lags(&self, ends: &BTreeMap<Place, End>) {
+        for (place, flights) in self.shared.flights.borrow().iter() {
+            let Some(at) = ends.get(place) else { continue };
+            let end = if self.settings.read_committed { at.stable } else { at.high };
+            let partition = place.partition.to_string();
+            let level = self.standing.level(LAG.0, LAG.1, &[("topic", &place.topic), ("partition", &partition)]);
+            level.set(flights.lag(at, end));
+        }
     }
 
     fn tell_partitions(&self) {
@@ -459,6 +484,8 @@ impl Running {
         self.beginning.retain(|place| !places.contains(place));
         for place in places {
             self.shared.flights.borrow_mut().remove(place);
+            // Whoever has it now tells of it.
+            self.standing.forget(LAG.0, &[("topic", &place.topic), ("partition", &place.partition.to_string())]);
             if self.shared.bringing.borrow().as_ref() == Some(place) {
                 self.shared.ending.borrow_mut().insert(place.clone());
             } else if self.admit.is_open(&stream(place)) {

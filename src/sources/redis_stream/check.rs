@@ -43,7 +43,7 @@ pub(super) fn asks(settings: &Settings) -> Vec<Finding> {
         found.push(finding(Level::Good, format!("{} is {version} and lets us in", settings.redis.place)));
         for key in &settings.streams {
             found.push(match connection.pending_count(key, &settings.group).await {
-                Ok(pending) => {
+                Ok((pending, _)) => {
                     finding(Level::Good, format!("stream {key:?}: group {:?} is there, {pending} entries are not acked", settings.group))
                 }
                 Err(Trouble::NoGroup) => finding(

@@ -16,7 +16,6 @@ use std::{
 use super::{
     Settings,
     core::{Held, Taken},
-    link::{Brought, Link},
 };
 use crate::{
     clock::{Nanos, nanos},
@@ -26,7 +25,7 @@ use crate::{
     net::backoff::{Backoff, Rolls},
     net::redis::stream::{Connection, Entry, Id, Look, Pending, Reader, Trouble},
     position::{Position, encode_name},
-    sources::Entries,
+    sources::{Brought, Entries, Link},
 };
 
 /// Nanoseconds between two looks at how much of a group is pending.
@@ -73,6 +72,7 @@ struct Stream {
     claimed: Count,
     made_again: Count,
     pending: Level,
+    age: Level,
     lag: Level,
 }
 
@@ -92,6 +92,7 @@ impl Stream {
             claimed: standing.count("shipper_redis_claimed", "Entries taken over from other consumers", &of),
             made_again: standing.count("shipper_redis_groups_made_again", "Times that a group had vanished", &of),
             pending: standing.level("shipper_redis_pending", "Entries of the group that were given out and are not acked", &of),
+            age: standing.level("shipper_redis_pending_age_seconds", "Age of the oldest entry that is not acked, by its id", &of),
             lag: standing.level("shipper_redis_lag", "Entries that the group has not read", &of),
         }
     }
@@ -233,8 +234,11 @@ impl Edge {
             if now >= counts_at {
                 counts_at = now + PENDING_EVERY;
                 for stream in &self.streams {
-                    let pending = control.pending_count(&stream.key, &self.settings.group).await?;
+                    let (pending, oldest) = control.pending_count(&stream.key, &self.settings.group).await?;
                     stream.pending.set(i64::try_from(pending).unwrap_or(i64::MAX));
+                    // Of the clock that made the id, which is Redis's.
+                    let age = oldest.map_or(0, |oldest| (self.on.clock().now() / 1_000_000).saturating_sub(oldest.ms) / 1000);
+                    stream.age.set(i64::try_from(age).unwrap_or(i64::MAX));
                 }
             }
             let left = touches_at.min(counts_at).saturating_sub(now);

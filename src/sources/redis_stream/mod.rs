@@ -10,16 +10,11 @@
 mod check;
 mod core;
 mod edge;
-mod link;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
-use self::{
-    core::Rules,
-    edge::Edge,
-    link::{Ending, Link},
-};
-use super::{Admit, Finding, Halves, Kind, Source, SourceError, Spec};
+use self::{core::Rules, edge::Edge};
+use super::{Admit, Ending, Finding, Halves, Kind, Link, Source, SourceError, Spec};
 use crate::{
     io::{Io, LocalFuture},
     metrics::Standing,

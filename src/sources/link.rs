@@ -1,4 +1,4 @@
-//! What crosses between the half on the edge thread, which speaks to Redis, and the half on the home shard.
+//! What crosses between the half of a source on the edge thread, which speaks to a network, and the half on the home shard.
 //!
 //! Whole batches one way, through a ring that is soon full: the edge reads no more than the home takes. Counts
 //! the other way: how many batches of each stream are settled, in the order in which they were handed in.
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// A batch on its way to the home.
-pub(super) struct Brought {
+pub(in crate::sources) struct Brought {
     /// Index of the stream in the settings.
     pub stream: usize,
     pub chunk: Chunk,
@@ -24,7 +24,7 @@ pub(super) struct Brought {
 }
 
 /// The way between both halves.
-pub(super) struct Link {
+pub(in crate::sources) struct Link {
     brought: Arc<Mailbox<Brought>>,
     /// Raised when the home has taken a batch, or takes no more.
     room: Signal,
@@ -41,7 +41,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(streams: usize) -> Arc<Self> {
+    pub(in crate::sources) fn new(streams: usize) -> Arc<Self> {
         Arc::new(Self {
             brought: Mailbox::new(limits::BROUGHT_BATCHES),
             room: Signal::default(),
@@ -57,42 +57,42 @@ impl Link {
     // The home's side.
 
     /// The next batch.
-    pub(super) async fn next(&self) -> Option<Brought> {
+    pub(in crate::sources) async fn next(&self) -> Option<Brought> {
         let brought = self.brought.pop().await;
         self.room.raise();
         brought
     }
     /// So many batches of a stream are settled.
-    pub(super) fn settle(&self, stream: usize, batches: u64) {
+    pub(in crate::sources) fn settle(&self, stream: usize, batches: u64) {
         if let Some(settled) = self.settled.get(stream) {
             settled.store(batches, Ordering::Release);
         }
     }
     /// Wakes the edge for what was settled.
-    pub(super) fn tell(&self) {
+    pub(in crate::sources) fn tell(&self) {
         self.told.raise();
     }
     /// The home takes no more.
-    pub(super) fn close(&self) {
+    pub(in crate::sources) fn close(&self) {
         self.is_closed.store(true, Ordering::Release);
         self.closed.raise();
         self.room.raise();
         self.told.raise();
     }
     /// Nothing more will be settled.
-    pub(super) fn end(&self) {
+    pub(in crate::sources) fn end(&self) {
         self.is_over.store(true, Ordering::Release);
         self.close();
     }
     /// Waits until the edge has acked what it can.
-    pub(super) async fn is_done(&self) {
+    pub(in crate::sources) async fn is_done(&self) {
         self.done.wait().await;
     }
 
     // The edge's side.
 
     /// Waits until there is room for one batch; false if the home takes no more.
-    pub(super) async fn has_room(&self) -> bool {
+    pub(in crate::sources) async fn has_room(&self) -> bool {
         while !self.is_closed() {
             if self.brought.len() < limits::BROUGHT_BATCHES {
                 return true;
@@ -105,39 +105,39 @@ impl Link {
     ///
     /// # Panics
     /// If there is no room: nobody but the edge pushes.
-    pub(super) fn bring(&self, brought: Brought) {
+    pub(in crate::sources) fn bring(&self, brought: Brought) {
         assert!(self.brought.push(brought).is_ok(), "there was room for a batch");
     }
     /// True once the home takes no more.
-    pub(super) fn is_closed(&self) -> bool {
+    pub(in crate::sources) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Acquire)
     }
     /// Waits until the home takes no more. One task at a time may wait.
-    pub(super) async fn closed(&self) {
+    pub(in crate::sources) async fn closed(&self) {
         while !self.is_closed() {
             self.closed.wait().await;
         }
     }
     /// True once nothing more will be settled.
-    pub(super) fn is_over(&self) -> bool {
+    pub(in crate::sources) fn is_over(&self) -> bool {
         self.is_over.load(Ordering::Acquire)
     }
     /// Batches of a stream that are settled.
-    pub(super) fn settled(&self, stream: usize) -> u64 {
+    pub(in crate::sources) fn settled(&self, stream: usize) -> u64 {
         self.settled.get(stream).map_or(0, |settled| settled.load(Ordering::Acquire))
     }
     /// Waits until that has moved, or the end has come.
-    pub(super) async fn told(&self) {
+    pub(in crate::sources) async fn told(&self) {
         self.told.wait().await;
     }
     /// Nothing is left to ack.
-    pub(super) fn finish(&self) {
+    pub(in crate::sources) fn finish(&self) {
         self.done.raise();
     }
 }
 
 /// Ends the link with the home's half, however that ends.
-pub(super) struct Ending(pub Arc<Link>);
+pub(in crate::sources) struct Ending(pub Arc<Link>);
 
 impl Drop for Ending {
     fn drop(&mut self) {
