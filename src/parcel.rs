@@ -62,14 +62,32 @@ impl Owed {
     pub fn origin(&self) -> &[u8] {
         self.batch.message(self.number).origin()
     }
+    /// Its number in its batch.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+    /// Slot of the output that it was emitted on.
+    pub fn output(&self) -> u8 {
+        self.batch.message(self.number).output
+    }
+    /// True if it came in this parcel.
+    pub fn is_of(&self, parcel: &Parcel) -> bool {
+        Arc::ptr_eq(&self.batch, &parcel.batch) && self.acks.is_same(&parcel.acks)
+    }
+    /// True if both are of one batch and are answered at the same place.
+    pub fn is_beside(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.batch, &other.batch) && self.acks.is_same(&other.acks)
+    }
+    /// The parcel in which it came, with these messages.
+    pub fn parcel(&self, numbers: Vec<u32>) -> Parcel {
+        Parcel { batch: self.batch.clone(), pick: Pick::These(numbers), acks: self.acks.clone() }
+    }
     /// These were delivered: one answer for neighbours of one batch.
     pub fn delivered(all: impl IntoIterator<Item = Self>) {
         let mut together: Option<(Self, Vec<u32>)> = None;
         for one in all {
             match &mut together {
-                Some((first, numbers)) if Arc::ptr_eq(&first.batch, &one.batch) && first.acks.is_same(&one.acks) => {
-                    numbers.push(one.number)
-                }
+                Some((first, numbers)) if first.is_beside(&one) => numbers.push(one.number),
                 _ => {
                     if let Some((first, numbers)) = together.take() {
                         first.acks.delivered(&first.batch, numbers);
@@ -112,7 +130,7 @@ pub enum Settled {
     Delivered(Vec<u32>),
     /// One refused for good, proven alone; it goes to the dead letter.
     Refused(u32, String),
-    /// These are in the lookup's spool: they come again.
+    /// These are in the taker's spool: they come again.
     PutBy(Vec<u32>),
 }
 
@@ -171,7 +189,7 @@ impl Acks {
     pub fn delivered_one(&self, stream: u32, seq: u64, number: u32) {
         self.home.settle(self.sink, Settle { stream, seq, messages: Settled::One(number) });
     }
-    /// These messages are in the lookup's spool, durably.
+    /// These messages are in the taker's spool, durably.
     pub fn put_by(&self, stream: u32, seq: u64, numbers: Vec<u32>) {
         self.home.settle(self.sink, Settle { stream, seq, messages: Settled::PutBy(numbers) });
     }

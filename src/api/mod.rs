@@ -1,12 +1,14 @@
 //! The HTTP face: figures, health and a page, on a loopback address or a unix socket.
 //!
 //! It only shows. A request is answered from what the agent keeps anyway, on the edge thread, in
-//! well under a millisecond; nothing here waits for a shard, a sink or the disk. A client that is
+//! well under a millisecond; nothing here waits for a shard, a sink or the disk. Only a look at alerts may wait for a
+//! Redis, or a second for a detector, and holds up nobody else. A client that is
 //! slow, silent or talkative loses its own connection and nothing else: one request a connection,
 //! [`API_REQUEST_MS`](crate::limits::API_REQUEST_MS) for all of it.
 //!
 //! Refuses to know a config, and to change anything. Start at [`serve`].
 
+mod alerts;
 mod figures;
 mod health;
 mod listen;
@@ -24,12 +26,14 @@ use axum::{
 };
 use serde_json::{Value, json};
 
+pub use alerts::Alerts;
 pub use health::{Component, Health, Status, Stream};
 pub use listen::{BindError, Bound, Listen};
 
 use crate::{
     clock::{Clock, SystemClock},
-    metrics::{Behind, Board, BranchCounts, Metrics},
+    io::usage,
+    metrics::{Behind, Board, BranchCounts, Metrics, Tries},
     store::StoreHandle,
 };
 
@@ -50,6 +54,7 @@ pub struct Face {
     pub store: Option<StoreHandle>,
     /// Bytes at which the dead letter is full.
     pub dead_letter_bytes_max: u64,
+    pub alerts: Alerts,
 }
 
 /// A component of the plan.
@@ -63,7 +68,8 @@ pub struct Part {
 }
 
 /// Every route, as an unknown path is told.
-const ROUTES: [&str; 5] = ["/", "/metrics", "/health", "/health/live", "/health/ready"];
+const ROUTES: [&str; 9] =
+    ["/", "/metrics", "/health", "/health/live", "/health/ready", "/api/alerts", "/api/alerts/ID", "/api/stats", "/api/entity/ID"];
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -92,6 +98,10 @@ struct Shown {
 /// One look at everything.
 struct Look {
     health: Health,
+    /// Components that asked another side for something, and how that went.
+    tries: Vec<(String, Tries)>,
+    /// What components count of their own.
+    figures: Vec<(String, Vec<(String, i64)>)>,
     branches: Vec<(String, String, BranchCounts)>,
     uptime: Duration,
     checkpoint_age: Option<Duration>,
@@ -105,6 +115,8 @@ impl Shown {
         let behind: Vec<(String, Behind)> = face.metrics.sources(now, mono).into_iter().map(|(name, _, behind)| (name, behind)).collect();
         Look {
             health: Health::of(&face.parts, &face.board.standings(), &behind, face.stall_after),
+            tries: face.board.tries(mono),
+            figures: face.board.figures_told(),
             branches: face.metrics.branches(),
             uptime: Duration::from_nanos(mono),
             checkpoint_age: face.metrics.saved_at().map(|at| Duration::from_nanos(now.saturating_sub(at))),
@@ -121,6 +133,7 @@ fn router(face: Face) -> Router {
         .route("/health", get(health))
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
+        .merge(alerts::routes())
         .fallback(unknown)
         .method_not_allowed_fallback(not_allowed)
         .layer(map_response(finish))
@@ -156,8 +169,21 @@ async fn health(Of(shown): Of<Arc<Shown>>) -> Response {
         .health
         .components
         .iter()
-        .map(|c| json!({"name": c.name, "kind": c.kind, "required": c.required, "state": c.state.word(), "text": c.state.to_string()}))
+        .map(|c| {
+            let mut told =
+                json!({"name": c.name, "kind": c.kind, "required": c.required, "state": c.state.word(), "text": c.state.to_string()});
+            if let Some((_, tries)) = look.tries.iter().find(|(name, _)| *name == c.name) {
+                told["last_success_seconds"] = json!(tries.last_good.map(|since| since.as_secs_f64()));
+                told["last_5_minutes"] = json!({"succeeded": tries.good, "failed": tries.bad});
+            }
+            if let Some((_, figures)) = look.figures.iter().find(|(name, _)| *name == c.name) {
+                told["figures"] =
+                    figures.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>().into();
+            }
+            told
+        })
         .collect();
+    let usage = usage();
     let streams: Vec<Value> = look
         .health
         .streams
@@ -181,6 +207,8 @@ async fn health(Of(shown): Of<Arc<Shown>>) -> Response {
         "instance": face.instance,
         "engine": face.engine,
         "uptime_seconds": look.uptime.as_secs_f64(),
+        "resident_bytes": usage.resident_bytes,
+        "cpu_seconds": usage.cpu.as_secs_f64(),
         "components": components,
         "streams": streams,
         "checkpoint_age_seconds": look.checkpoint_age.map(|age| age.as_secs_f64()),

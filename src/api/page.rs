@@ -5,10 +5,16 @@
 use std::{fmt, fmt::Write, time::Duration};
 
 use super::{Face, Look, VERSION};
-use crate::{clock::Clock, metrics::Behind};
+use crate::{
+    clock::Clock,
+    detect::kept::{Brief, brief::rfc3339},
+    metrics::Behind,
+};
 
 /// Seconds between two looks.
 const REFRESH_S: u32 = 5;
+/// Alerts that are shown.
+const ALERTS: usize = 10;
 
 const STYLE: &str = "\
 :root{color-scheme:light dark;--bg:#f6f7f9;--card:#fff;--text:#1c2430;--dim:#66707f;--line:#e1e5ea;--good:#1a7f4b;--warn:#a86400;--bad:#c0262d}
@@ -65,6 +71,7 @@ fn write(html: &mut String, face: &Face, look: &Look) -> fmt::Result {
     components(html, look)?;
     sources(html, face, look)?;
     branches(html, look)?;
+    alerts(html, face)?;
     writeln!(
         html,
         "<footer class=\"dim\">Looks again every {REFRESH_S} s. For programs: <a href=\"/metrics\">/metrics</a>, <a href=\"/health\">/health</a>, \
@@ -145,6 +152,27 @@ fn branches(html: &mut String, look: &Look) -> fmt::Result {
             bytes(counts.dropped.total()),
             bytes(counts.dead_letter.total()),
             bytes(u64::try_from(counts.in_flight.get()).unwrap_or(0))
+        )?;
+    }
+    end(html)
+}
+
+/// The newest alerts in memory, if any are kept there.
+fn alerts(html: &mut String, face: &Face) -> fmt::Result {
+    let newest = face.alerts.newest(ALERTS);
+    if newest.is_empty() {
+        return Ok(());
+    }
+    table(html, "Alerts", &["Time", "Severity", "Entity", "Source", ""])?;
+    for kept in newest {
+        let Brief { id, entity, time_ms, severity, source } = &kept.brief;
+        // An id is letters, digits, dots and dashes.
+        writeln!(
+            html,
+            "<tr><td>{}</td><td>{severity}</td><td>{}</td><td>{}</td><td><a href=\"/api/alerts/{id}\">{id}</a></td></tr>",
+            rfc3339(*time_ms),
+            escape(entity),
+            escape(source)
         )?;
     }
     end(html)

@@ -12,6 +12,7 @@
 
 use std::{fmt, path::Path, rc::Rc, sync::Arc};
 
+pub use crate::put_by::{PutBy, Spooling};
 use crate::{
     clock::Nanos,
     io::{Executor, LocalFuture},
@@ -23,13 +24,10 @@ pub use crate::{
     parcel::{Acks, Child, Home, Inbox, Parcel},
     register::{Finding, Level},
 };
-pub use put_by::PutBy;
 
 crate::register! { Kind:
     misp::Misp,
 }
-
-mod put_by;
 
 /// What exists: a kind of lookup.
 pub trait Kind: Sync {
@@ -89,13 +87,6 @@ pub trait Spec: Send + Sync + fmt::Debug {
         let _ = name;
         Vec::new()
     }
-}
-
-/// How a lookup puts messages by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Spooling {
-    /// Bytes on disk at most; `None`: it does not, but what an earlier run has put by is worked off.
-    pub max: Option<u64>,
 }
 
 /// A running lookup.

@@ -10,12 +10,15 @@ use std::{fmt, rc::Rc, sync::Arc};
 
 use crate::{
     clock::Nanos,
+    detect::kept::{Keys, Recent},
     io::{Executor, LocalFuture},
     metrics::Standing,
+    net::redis as redis_server,
     register::{Field, Section},
 };
 pub use crate::{
     parcel::{Acks, Home, Inbox, Owed, Parcel, Pick, Settle, Settled},
+    put_by::{PutBy, Spooling},
     register::{Finding, Level},
 };
 
@@ -28,6 +31,7 @@ crate::register! { Kind:
     influx::Influx,
     redis::Redis,
     kafka::Kafka,
+    memory::Memory,
 }
 
 #[cfg(test)]
@@ -69,6 +73,14 @@ pub trait Spec: Send + Sync + fmt::Debug {
     /// # Errors
     /// What can never work with these settings on this host.
     fn build(&self, name: &str) -> Result<Box<dyn Sink>, SinkError>;
+    /// Whether it puts messages by while it cannot send them; `None` for one that never does.
+    fn spool(&self) -> Option<Spooling> {
+        None
+    }
+    /// Where it keeps alerts so that the HTTP face can show them, if it does.
+    fn shelf(&self) -> Option<AlertShelf> {
+        None
+    }
     /// Looks at the files that the settings name: what `shipper check --offline` can say. One line
     /// per finding.
     ///
@@ -85,8 +97,22 @@ pub trait Spec: Send + Sync + fmt::Debug {
     }
 }
 
+/// Where alerts stand for those who want to look at them.
+#[allow(clippy::large_enum_variant, reason = "there is one of each sink")]
+#[derive(Clone, Debug)]
+pub enum AlertShelf {
+    /// In memory.
+    Memory(Arc<Recent>),
+    /// In a Redis, under these keys.
+    Redis { server: redis_server::Settings, keys: Keys },
+}
+
 /// A running sink.
 pub trait Sink {
+    /// Gives it a place for what it cannot send now, before it runs.
+    fn may_put_by(&mut self, put_by: PutBy) {
+        let _ = put_by;
+    }
     /// Runs until the inbox is closed and everything taken from it is settled.
     fn run(self: Box<Self>, inbox: Arc<Inbox>, on: Rc<dyn Executor>, standing: Standing) -> LocalFuture<'static, Result<(), SinkError>>;
 }

@@ -12,11 +12,8 @@
 
 use std::ops::RangeInclusive;
 
-use jiff::fmt::rfc2822;
-
 use crate::{
     clock::Nanos,
-    limits,
     net::http::{HttpError, Reply},
 };
 
@@ -165,7 +162,7 @@ pub(super) fn judge(reply: &Result<Reply, HttpError>, place: &str, now: Nanos) -
     if fate == Fate::Written {
         return Outcome { fate, cause, text: String::new(), wait: None, code };
     }
-    let wait = if fate == Fate::Retry { reply.header("retry-after").and_then(|text| retry_after(text, now)) } else { None };
+    let wait = if fate == Fate::Retry { reply.retry_after(now) } else { None };
     let said = shown(&said);
     Outcome { fate, cause, text: format!("{place} answers {status}{said}; {remedy}"), wait, code }
 }
@@ -180,20 +177,6 @@ pub(super) fn judge_empty(reply: &Result<Reply, HttpError>, place: &str, now: Na
         Fate::Retry | Fate::Hold | Fate::Abort => Some(outcome),
         Fate::Refused | Fate::Doubted | Fate::TooLarge => Some(Outcome { fate: Fate::Hold, ..outcome }),
     }
-}
-
-/// RFC 9110 §10.2.3: `Retry-After = HTTP-date / delay-seconds`.
-fn retry_after(text: &str, now: Nanos) -> Option<Nanos> {
-    const SECOND: Nanos = 1_000_000_000;
-    let text = text.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => seconds.saturating_mul(SECOND),
-        Err(_) => {
-            let at = rfc2822::parse(text).ok()?.timestamp().as_nanosecond();
-            Nanos::try_from(at).ok()?.saturating_sub(now)
-        }
-    };
-    Some(wait.min(limits::RETRY_AFTER_MS_MAX * 1_000_000))
 }
 
 /// What the server says of an error: `error` of 1.x, `message` of 2.x, else the body's text.

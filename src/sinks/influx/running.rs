@@ -281,6 +281,7 @@ impl Running {
 
     /// It answers, and judges what it is sent.
     fn is_well(&mut self, now: Nanos) {
+        self.standing.tried(true, now);
         self.breaker.succeeded(now);
         self.backoff.reset();
         self.figures.open.set(0);
@@ -322,6 +323,7 @@ impl Running {
     fn fails(&mut self, outcome: Outcome, wait: Nanos) -> Result<(), SinkError> {
         let now = self.on.clock().mono();
         (self.has_failed, self.is_gathered) = (true, true);
+        self.standing.tried(false, now);
         self.figures.open.set(i64::from(!self.breaker.is_closed()));
         self.standing.holds(self.lines.messages() as u64);
         match outcome.fate {

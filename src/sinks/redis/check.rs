@@ -19,10 +19,16 @@ fn finding(level: Level, text: impl Into<String>) -> Finding {
 pub(super) fn files(settings: &Settings) -> Vec<Finding> {
     let mut found = Vec::new();
     let place = &settings.server.place;
-    if let Some(Err(why)) = settings.server.password_file.as_ref().map(|path| Secret::from_file(path)) {
-        found.push(finding(Level::Bad, why));
+    let of_sentinels = match place {
+        Place::Sentinel { password_file, .. } => password_file.as_ref(),
+        _ => None,
+    };
+    for path in settings.server.password_file.iter().chain(of_sentinels) {
+        if let Err(why) = Secret::from_file(path) {
+            found.push(finding(Level::Bad, why));
+        }
     }
-    if let Place::Tls { ca: Some(ca), .. } = place
+    if let Some(ca) = place.ca()
         && let Err(error) = std::fs::read(ca)
     {
         found.push(finding(Level::Bad, format!("tls.ca {}: {error}; give a PEM file with the CA of the server", ca.display())));
@@ -30,9 +36,8 @@ pub(super) fn files(settings: &Settings) -> Vec<Finding> {
     if found.is_empty() {
         found.push(finding(Level::Good, format!("{place}: address and files can be read")));
     }
-    if let Place::Tcp { host, .. } = place
-        && !(host.starts_with("127.") || host == "localhost" || host == "::1")
-    {
+    let is_here = |host: &&str| host.starts_with("127.") || *host == "localhost" || *host == "::1";
+    if !place.plain_hosts().iter().all(is_here) {
         let what = if settings.server.password_file.is_some() { "messages and the password go" } else { "messages go" };
         found.push(finding(Level::Warning, format!("{what} in plain text to {place}; use rediss://")));
     }
@@ -46,7 +51,7 @@ pub(super) fn asks(settings: &Settings) -> Vec<Finding> {
         Err(error) => return vec![finding(Level::Bad, format!("cannot open sockets: {error}"))],
     };
     let place = settings.server.place.to_string();
-    let keys: Vec<(&str, &str)> = settings.forms.iter().filter_map(|form| form.key()).collect();
+    let keys: Vec<(String, &str)> = settings.forms.iter().flat_map(|form| form.keys()).collect();
     let mut commands = vec![Command::of(&[b"PING"])];
     commands.extend(keys.iter().map(|(key, _)| Command::of(&[b"TYPE", key.as_bytes()])));
     let answers = runtime.block_on(async { Connection::open(&settings.server).await?.send(&commands).await });

@@ -29,7 +29,9 @@ pub(super) const FATES: &[(&str, &str, Fate, &str)] = &[
         "NOPERM",
         "",
         Fate::Hold,
-        "the user may not do this: allow EVAL, SET, EXPIRE, LPUSH, LTRIM, XADD and PUBLISH, the keys and their {KEY}:seen:*, and the channel",
+        "the user may not do this: allow EVAL, SET, EXPIRE, LPUSH, LTRIM, XADD and PUBLISH, the keys and their {KEY}:seen:*, and the \
+         channel; for form alerts also TYPE, DEL, ZADD, ZINCRBY, ZREMRANGEBYSCORE, ZREMRANGEBYRANK, HINCRBY, HDEL and RPUSH, all keys \
+         with its prefix",
     ),
     ("OOM", "", Fate::Retry, "its memory is full: raise maxmemory, or let it evict; alerts wait"),
     ("READONLY", "", Fate::Elsewhere, "it is a replica: name the primary"),
@@ -40,7 +42,8 @@ pub(super) const FATES: &[(&str, &str, Fate, &str)] = &[
     ("NOREPLICAS", "", Fate::Retry, "too few replicas follow it"),
     ("CLUSTERDOWN", "", Fate::Retry, "its cluster is not whole"),
     ("TRYAGAIN", "", Fate::Retry, "its cluster moves the key"),
-    ("MOVED", "", Fate::Hold, "its cluster keeps the key elsewhere: name the node that has it, which is the last word of what it says"),
+    ("MOVED", "", Fate::Hold, "it is a node of a cluster: write url as redis+cluster://…"),
+    ("CROSSSLOT", "", Fate::Hold, "it is a cluster, where all keys must be in one slot: write url as redis+cluster://…"),
     ("ASK", "", Fate::Retry, "its cluster moves the key"),
     ("WRONGTYPE", "", Fate::Hold, "the key holds something else: name another key, or remove that one"),
     ("ERR", "max number of clients reached", Fate::Retry, "raise its maxclients"),
@@ -50,6 +53,15 @@ pub(super) const FATES: &[(&str, &str, Fate, &str)] = &[
     ("ERR", "invalid password", Fate::Hold, "the password is refused: see password_file"),
     ("ERR", "without any password configured", Fate::Hold, "it has no password: remove password_file"),
 ];
+
+/// Judges what a node of a cluster says; it is asked anew where the slot is.
+pub(super) fn judge_node(refusal: &Refusal, of: &str) -> (Fate, String) {
+    match refusal.code.as_str() {
+        "MOVED" => (Fate::Elsewhere, format!("{of}: {}; its slot has moved", refusal.text)),
+        "ASK" => (Fate::Retry, format!("{of}: {}; its slot is on the move", refusal.text)),
+        _ => judge(refusal, of),
+    }
+}
 
 /// Judges one error.
 ///
@@ -101,6 +113,7 @@ mod tests {
         ("TRYAGAIN", "Multiple keys request during rehashing of slot", Fate::Retry),
         ("MOVED", "3999 127.0.0.1:6381", Fate::Hold),
         ("ASK", "3999 127.0.0.1:6381", Fate::Retry),
+        ("CROSSSLOT", "Keys in request don't hash to the same slot", Fate::Hold),
         ("WRONGTYPE", "Operation against a key holding the wrong kind of value", Fate::Hold),
         ("ERR", "max number of clients reached", Fate::Retry),
         ("ERR", "DB index is out of range", Fate::Hold),
@@ -124,6 +137,13 @@ mod tests {
             let is_tried = SAID.iter().any(|(c, text, f)| c == code && text.contains(says) && f == fate);
             assert!(is_tried && !remedy.is_empty(), "{code} {says} has an error and a remedy");
         }
+    }
+
+    #[test]
+    fn a_slot_that_moves_is_followed() {
+        let of =
+            |code: &str| judge_node(&Refusal { code: code.into(), text: format!("{code} 3999 127.0.0.1:6381") }, "redis+cluster://r").0;
+        assert_eq!(["MOVED", "ASK", "NOAUTH"].map(of), [Fate::Elsewhere, Fate::Retry, Fate::Hold]);
     }
 
     #[test]

@@ -6,7 +6,8 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::net::redis::commands::Command;
+use super::alerts::Alerts;
+use crate::{clock::Nanos, detect::kept::Brief, net::redis::commands::Command, sinks::Owed};
 
 /// One form.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +32,22 @@ pub(super) enum Form {
     Publish {
         channel: String,
     },
+    /// As alerts, under their own ids.
+    Alerts(Alerts),
+}
+
+/// A message that was taken on.
+#[derive(Debug)]
+pub(super) struct Taken {
+    pub owed: Owed,
+    /// What it is found by, where it is stored as an alert.
+    pub brief: Option<Brief>,
+}
+
+impl AsRef<[u8]> for Taken {
+    fn as_ref(&self) -> &[u8] {
+        self.owed.payload()
+    }
 }
 
 /// KEYS: list, seen. ARGV: message, seconds seen, last index kept, seconds the list lives.
@@ -54,6 +71,7 @@ impl Form {
             Self::List { key, .. } => format!("list {key}"),
             Self::Stream { key, .. } => format!("stream {key}"),
             Self::Publish { channel } => format!("channel {channel}"),
+            Self::Alerts(alerts) => format!("alerts {}", alerts.keys.list()),
         }
     }
     /// Its setting, which is its label as well.
@@ -62,21 +80,29 @@ impl Form {
             Self::List { .. } => "list",
             Self::Stream { .. } => "stream",
             Self::Publish { .. } => "publish",
+            Self::Alerts(_) => "alerts",
         }
     }
-    /// The key it writes, and the type that Redis has to find there.
-    pub(super) fn key(&self) -> Option<(&str, &'static str)> {
+    /// The keys that every message is written to, and the types that Redis has to find there.
+    pub(super) fn keys(&self) -> Vec<(String, &'static str)> {
         match self {
-            Self::List { key, .. } => Some((key, "list")),
-            Self::Stream { key, .. } => Some((key, "stream")),
-            Self::Publish { .. } => None,
+            Self::List { key, .. } => vec![(key.clone(), "list")],
+            Self::Stream { key, .. } => vec![(key.clone(), "stream")],
+            Self::Publish { .. } => Vec::new(),
+            Self::Alerts(alerts) => alerts.held(),
         }
+    }
+    /// True if an answer of 0 says that the message was known.
+    pub(super) fn knows(&self) -> bool {
+        !matches!(self, Self::Publish { .. })
     }
 
     /// The command for one message. Its answer is 0 where the message was known.
     ///
     /// - `origin`: where its record lies, as the header `shipper-origin` says it.
-    pub(super) fn command(&self, origin: &[u8], payload: &[u8]) -> Command {
+    /// - `brief`: of an alert.
+    /// - `now`: wall time.
+    pub(super) fn command(&self, origin: &[u8], payload: &[u8], brief: Option<&Brief>, now: Nanos) -> Command {
         match self {
             Self::List { key, most, lives, seen_for } => {
                 let (seen, numbers) = (seen(key, origin, payload), [seen_for, &most.saturating_sub(1), lives].map(|n| n.to_string()));
@@ -93,6 +119,10 @@ impl Form {
                 Command::of(&[b"EVAL", ADD.as_bytes(), b"2", key.as_bytes(), seen.as_bytes(), payload, seen_for, most, field.as_bytes()])
             }
             Self::Publish { channel } => Command::of(&[b"PUBLISH", channel.as_bytes(), payload]),
+            Self::Alerts(alerts) => match brief {
+                Some(brief) => alerts.command(brief, payload, now),
+                None => unreachable!("what is no alert is refused before it is sent"),
+            },
         }
     }
 }
@@ -135,7 +165,7 @@ mod tests {
     fn each_form_is_one_command() {
         let stream = |seen_for| Form::Stream { key: "s".into(), most: 9, field: "data".into(), seen_for };
         let publish = Form::Publish { channel: "c".into() };
-        let of = |form: &Form| words(&form.command(b"o", b"p"));
+        let of = |form: &Form| words(&form.command(b"o", b"p", None, 0));
         let pushed = of(&list("waf:alerts"));
         assert_eq!(
             (&pushed[..1], &pushed[2..4], &pushed[5..]),
@@ -150,11 +180,11 @@ mod tests {
         assert_eq!(of(&stream(60))[5..], ["p", "60", "9", "data"]);
         assert_eq!(of(&publish), ["PUBLISH", "c", "p"]);
         assert_eq!(
-            [list("k"), stream(0), publish].map(|form| (form.name(), form.word(), form.key().map(|(key, _)| key.to_owned()))),
+            [list("k"), stream(0), publish].map(|form| (form.name(), form.word(), form.keys())),
             [
-                ("list k".to_owned(), "list", Some("k".to_owned())),
-                ("stream s".to_owned(), "stream", Some("s".to_owned())),
-                ("channel c".to_owned(), "publish", None)
+                ("list k".to_owned(), "list", vec![("k".to_owned(), "list")]),
+                ("stream s".to_owned(), "stream", vec![("s".to_owned(), "stream")]),
+                ("channel c".to_owned(), "publish", vec![])
             ]
         );
     }

@@ -1,13 +1,16 @@
-//! `redis`: messages onto a list, into a stream, out on a channel of a Redis; one of them or several.
+//! `redis`: messages onto a list, into a stream, out on a channel of a Redis, one of them or several; or alerts under their own ids.
 //!
 //! - [`running`]: takes, sends, heeds the answers; start there.
 //! - [`form`]: messages as commands, and how a list gets each once. Pure.
+//! - [`alerts`]: alerts as commands, with indices and counts. Pure.
 //! - [`waiting`]: what waits, and which forms of it are done. Pure.
 //! - [`fates`]: what an error means. Pure table.
 //! - [`settings`], [`check`]: what is asked for, and what `shipper check` tells.
 //!
-//! Invariant: keys and channels come from the settings alone; of a message only its hash is in a key's name.
+//! Invariant: keys and channels come from the settings alone. Of a message only its hash is in a key's name; of an alert its id
+//! and its entity are, behind the prefix.
 
+mod alerts;
 mod check;
 mod fates;
 mod form;
@@ -15,7 +18,7 @@ mod running;
 mod settings;
 mod waiting;
 
-use super::{Finding, Kind, Sink, SinkError, Spec, Thread};
+use super::{AlertShelf, Finding, Kind, Sink, SinkError, Spec, Spooling, Thread};
 use crate::{
     clock::Nanos,
     register::{Field, Section},
@@ -30,7 +33,7 @@ impl Kind for Redis {
         "redis"
     }
     fn about(&self) -> &'static str {
-        "messages onto a list (each once), into a stream, or published, in a Redis"
+        "messages onto a list (each once), into a stream, or published, or alerts by id with indices, in a Redis"
     }
     fn fields(&self) -> &'static [Field] {
         settings::FIELDS
@@ -48,7 +51,14 @@ impl Kind for Redis {
 
 impl Spec for Settings {
     fn build(&self, name: &str) -> Result<Box<dyn Sink>, SinkError> {
-        Ok(Box::new(running::Redis { name: name.to_owned(), settings: self.clone() }))
+        Ok(Box::new(running::Redis { name: name.to_owned(), settings: self.clone(), put_by: None }))
+    }
+    fn spool(&self) -> Option<Spooling> {
+        self.spool_max.map(|max| Spooling { max: Some(max) })
+    }
+    fn shelf(&self) -> Option<AlertShelf> {
+        let keys = self.alerts()?.keys.clone();
+        Some(AlertShelf::Redis { server: self.server.clone(), keys })
     }
     fn check_files(&self, _name: &str, _now: Nanos) -> Vec<Finding> {
         check::files(self)

@@ -108,6 +108,21 @@ impl<M: AsRef<[u8]>> Waiting<M> {
         settled
     }
 
+    /// Every message, the oldest first.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &M> {
+        self.messages.iter().map(|open| &open.message)
+    }
+
+    /// Lets go of the messages that are not to be kept; who does so answers for them.
+    pub(super) fn retain(&mut self, mut keep: impl FnMut(&M) -> bool) {
+        let Self { messages, bytes, .. } = self;
+        messages.retain(|open| {
+            let stays = keep(&open.message);
+            *bytes -= if stays { 0 } else { open.message.as_ref().len() };
+            stays
+        });
+    }
+
     pub(super) fn len(&self) -> usize {
         self.messages.len()
     }
@@ -138,6 +153,10 @@ mod tests {
         assert_eq!(ended, [Settled { message: "a", refused: Some("long".into()) }]);
         assert_eq!((waiting.next(9, 9), waiting.len(), waiting.bytes()), (vec![(&"c", 1)], 1, 1));
         assert!(waiting.settle(vec![]).is_empty());
+        ["d", "e"].into_iter().for_each(|message| waiting.push(message));
+        waiting.retain(|message| *message != "d");
+        assert_eq!((waiting.iter().collect::<Vec<_>>(), waiting.bytes()), (vec![&"c", &"e"], 2));
+        waiting.retain(|message| *message == "c");
         assert_eq!(waiting.settle(vec![Verdict::Done]).len(), 1);
         assert!(waiting.is_empty() && waiting.bytes() == 0);
     }

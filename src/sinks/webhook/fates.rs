@@ -10,11 +10,8 @@
 
 use std::ops::RangeInclusive;
 
-use jiff::fmt::rfc2822;
-
 use crate::{
     clock::Nanos,
-    limits,
     net::http::{HttpError, Reply},
 };
 
@@ -78,22 +75,8 @@ pub(super) fn judge(reply: &Result<Reply, HttpError>, base: &str, now: Nanos) ->
     if fate == Fate::Delivered {
         return of(fate, String::new());
     }
-    let wait = if fate == Fate::Retry { reply.header("retry-after").and_then(|text| retry_after(text, now)) } else { None };
+    let wait = if fate == Fate::Retry { reply.retry_after(now) } else { None };
     Outcome { fate, text: format!("{base} answers {status}{}; {remedy}", said(&reply.body)), wait }
-}
-
-/// RFC 9110 §10.2.3: `Retry-After = HTTP-date / delay-seconds`.
-fn retry_after(text: &str, now: Nanos) -> Option<Nanos> {
-    const SECOND: Nanos = 1_000_000_000;
-    let text = text.trim();
-    let wait = match text.parse::<u64>() {
-        Ok(seconds) => seconds.saturating_mul(SECOND),
-        Err(_) => {
-            let at = rfc2822::parse(text).ok()?.timestamp().as_nanosecond();
-            Nanos::try_from(at).ok()?.saturating_sub(now)
-        }
-    };
-    Some(wait.min(limits::RETRY_AFTER_MS_MAX * 1_000_000))
 }
 
 /// What the receiver says of an error, on one line and not long, in brackets; nothing of a page for people.

@@ -16,7 +16,7 @@ use crate::{
     clock::{Nanos, nanos},
     io::{Executor, LocalFuture},
     limits,
-    metrics::{Standing, State},
+    metrics::{Count, Standing, State},
     net::{
         backoff::Rolls,
         breaker::{self, Breaker, Gate, Ticket},
@@ -34,6 +34,7 @@ pub(super) struct Webhook {
 impl Sink for Webhook {
     fn run(self: Box<Self>, inbox: Arc<Inbox>, on: Rc<dyn Executor>, standing: Standing) -> LocalFuture<'static, Result<(), SinkError>> {
         let Self { name, settings } = *self;
+        let count = |outcome| standing.count("shipper_webhook_messages", "Messages by what became of them", &[("outcome", outcome)]);
         let breaker = breaker::Limits { failures: 1, share: 101, wait_max: settings.backoff_max, ..breaker::Limits::default() };
         let running = Running {
             waiting: Waiting::new(settings.is_required),
@@ -47,6 +48,8 @@ impl Sink for Webhook {
             is_gathered: false,
             told: Vec::new(),
             has_failed: false,
+            sent: count("sent"),
+            refused: count("refused"),
             name,
             settings,
             on,
@@ -78,6 +81,8 @@ struct Running {
     told: Vec<&'static str>,
     /// The last request was not delivered.
     has_failed: bool,
+    sent: Count,
+    refused: Count,
 }
 
 /// What is to be done next.
@@ -251,6 +256,7 @@ impl Running {
 
     /// Gives one message up, proven alone.
     fn refuse(&mut self, item: Item, why: String) {
+        self.refused.inc();
         if self.settings.is_required {
             item.refused(why);
         } else {
@@ -265,7 +271,9 @@ impl Running {
         let Outcome { fate, text, wait } = outcome;
         match fate {
             Fate::Delivered => {
+                self.standing.tried(true, now);
                 self.breaker.succeeded(now);
+                self.sent.inc_by(n as u64);
                 self.proof.delivered(n);
                 self.is_gathered = false;
                 flight.into_iter().for_each(Item::delivered);
@@ -273,6 +281,7 @@ impl Running {
             }
             Fate::Refused => {
                 // It answers, and judges what it is sent.
+                self.standing.tried(true, now);
                 self.breaker.succeeded(now);
                 self.proof.refused(n);
                 match <[Item; 1]>::try_from(flight) {
@@ -311,6 +320,7 @@ impl Running {
 
     fn fails(&mut self, state: State) {
         (self.has_failed, self.is_gathered) = (true, true);
+        self.standing.tried(false, self.on.clock().mono());
         self.standing.holds(self.waiting.len() as u64);
         self.standing.set(state);
     }

@@ -1,8 +1,8 @@
-//! Messages put by on disk while a lookup cannot ask about them.
+//! Messages put by on disk while a lookup cannot ask about them, or a sink cannot send them.
 //!
-//! A lookup that is away hands messages to [`PutBy::put`], which settles them once they are durable; a
-//! source of their own brings them again, in order. What was brought again is on disk until all that
-//! becomes of it is settled, so it is never put by a second time: it waits in the lookup.
+//! Who is away hands messages to [`PutBy::put`], which settles them once they are durable; a source of their
+//! own brings them again, in order. What was brought again is on disk until all that becomes of it is
+//! settled, so it is never put by a second time: it waits where it came to.
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
@@ -10,12 +10,19 @@ use crate::{
     io::Executor,
     limits,
     metrics::{Count, Level, Standing},
-    parcel::Parcel,
+    parcel::{Owed, Parcel},
     spool::Entry,
     store::{Asked, Spool, StoreHandle},
 };
 
-/// The way into one lookup's spool.
+/// How messages are put by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spooling {
+    /// Bytes on disk at most; `None`: none are, but what an earlier run has put by is worked off.
+    pub max: Option<u64>,
+}
+
+/// The way into one spool.
 #[derive(Clone, Debug)]
 pub struct PutBy {
     store: StoreHandle,
@@ -29,11 +36,12 @@ pub struct PutBy {
 }
 
 impl PutBy {
+    /// - `of`: name of the lookup or sink.
     /// - `output`: slot of the output on which messages are brought again.
     /// - `max`: bytes on disk at most; `None`: nothing is put by.
-    pub fn new(store: StoreHandle, lookup: &str, output: u8, max: Option<u64>, standing: &Standing) -> Self {
-        let spool = store.spool(lookup);
-        let messages = standing.count("shipper_spooled_messages", "Messages put by on disk since the lookup could not ask about them", &[]);
+    pub fn new(store: StoreHandle, of: &str, output: u8, max: Option<u64>, standing: &Standing) -> Self {
+        let spool = store.spool(of);
+        let messages = standing.count("shipper_spooled_messages", "Messages put by on disk while what they are for was away", &[]);
         let full = standing.level("shipper_spool_full", "1 while messages wait in memory since their spool is full, 0 otherwise", &[]);
         let limit = standing.level("shipper_spool_limit_bytes", "Bytes that a spool may take on disk", &[]);
         limit.set(max.map_or(0, |max| i64::try_from(max).unwrap_or(i64::MAX)));
@@ -48,6 +56,11 @@ impl PutBy {
     /// True for a message that was put by before: it lies on disk, and must not be put by again.
     pub fn has(&self, parcel: &Parcel, number: u32) -> bool {
         parcel.batch.message(number).output == self.output
+    }
+
+    /// The same, for one that is owed.
+    pub fn brought(&self, owed: &Owed) -> bool {
+        owed.output() == self.output
     }
 
     /// Puts messages by, and settles them once they are durable. False if there is no room for them: nothing
