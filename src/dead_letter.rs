@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::journal::{self, Magic};
 
@@ -85,6 +86,17 @@ pub struct Entry {
     pub bytes: Vec<u8>,
 }
 
+impl Entry {
+    /// Without what anybody wrote: how long the bytes were and their SHA-256 stand in place of the detail, since that may quote
+    /// them. Whoever has the bytes elsewhere finds them by it, and by the place.
+    pub fn masked(self) -> Self {
+        let Self { header, bytes } = self;
+        let sum: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let detail = format!("masked: {} bytes, sha256 {sum}", bytes.len());
+        Self { header: Header { key: None, detail, ..header }, bytes: Vec::new() }
+    }
+}
+
 /// Appends an entry to `segment`.
 ///
 /// Names and details beyond 4 KiB are cut. Refused bytes are at most a few MiB, being part of
@@ -155,6 +167,20 @@ mod tests {
             time: "2026-03-14T06:25:12Z".into(),
         };
         Entry { header, bytes: bytes.to_vec() }
+    }
+
+    #[test]
+    fn a_masked_entry_holds_nothing_that_anybody_wrote() {
+        let mut entry = entry(b"password=hush");
+        (entry.header.key, entry.header.detail) = (Some("hush".into()), "near hush".into());
+        let masked = entry.clone().masked();
+        let mut segment = Vec::new();
+        append(&mut segment, 0, &masked);
+        assert!(!String::from_utf8_lossy(&segment).contains("hush"));
+        let detail = "masked: 13 bytes, sha256 6867f15adf9bc65c020fc5ecfb3c4989827de59e0ea9863c1dbd74bb06f021fc";
+        let expected = Header { key: None, detail: detail.into(), ..entry.header };
+        assert_eq!(masked, Entry { header: expected, bytes: Vec::new() });
+        assert!(matches!(entries(&segment).collect::<Vec<_>>()[..], [Found::Entry { .. }]));
     }
 
     /// Entries and where each begins; the last offset is the end.

@@ -13,12 +13,14 @@ mod graph;
 mod news;
 mod own;
 pub mod progress;
+mod recent;
 
 pub use counts::{BranchCounts, Level, Metrics, Reasons, SourceCounts};
 pub use figures::{Counted, Figure, Figures};
 pub use graph::{LookupCounts, StageCounts};
 pub use news::{Change, Listener, Loss, News};
 pub use progress::{Behind, Progress};
+pub use recent::Tries;
 
 use std::{
     collections::BTreeMap,
@@ -29,12 +31,18 @@ use std::{
     },
 };
 
-use prometheus_client::{encoding::EncodeLabelSet, metrics::counter::Counter, metrics::family::Family};
+use prometheus_client::{
+    encoding::EncodeLabelSet,
+    metrics::{counter::Counter, family::Family, histogram::Histogram},
+};
 
 use crate::{clock::Nanos, limits::CERTIFICATE_WARN_DAYS};
 
 /// A monotonic count.
 pub type Count = Counter<u64, AtomicU64>;
+
+/// How often values were how large.
+pub type Distribution = Histogram;
 
 /// Name and value of each label, in a fixed order.
 pub type Labels = Vec<(&'static str, String)>;
@@ -124,6 +132,7 @@ struct Row {
     /// Most messages held since it stood well.
     held: AtomicU64,
     words: Mutex<Words>,
+    recent: Mutex<recent::Recent>,
 }
 
 /// How a component's trouble and its end are called in the agent's own events.
@@ -159,6 +168,7 @@ impl Board {
             state: Mutex::new(State::Starting),
             held: AtomicU64::new(0),
             words: Mutex::default(),
+            recent: Mutex::default(),
         });
         lock(&self.rows).push(row.clone());
         Standing { board: self.clone(), row }
@@ -210,6 +220,10 @@ impl Board {
     /// Each component with what it counts of its own, as far as that says something: a line for the log.
     pub fn figures(&self) -> Vec<(String, String)> {
         self.figures.lines()
+    }
+    /// Each component with the figures of its own, zero or not: `redis_lag{stream=waf}` and its value.
+    pub fn figures_told(&self) -> Vec<(String, Vec<(String, i64)>)> {
+        self.figures.told()
     }
     /// Each component with a certificate, and when the first of them ends, wall time.
     pub fn certificates(&self) -> Vec<(String, Nanos)> {

@@ -1,4 +1,4 @@
-//! What a stage remembers, as a file.
+//! What a stage remembers, or a source beside its rows, as a file.
 //!
 //! ```text
 //! shipper-snapshot 1 crc32c=9a1fd2c4 bytes=1432 kind=dedup places=0

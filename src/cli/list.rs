@@ -22,6 +22,10 @@ pub struct List {
     markdown: bool,
 }
 
+/// What a build may lack, and whether this one has it.
+const FEATURES: [(&str, bool, &str); 2] =
+    [("sigma", cfg!(feature = "sigma"), "Sigma rules"), ("onnx", cfg!(feature = "onnx"), "models in ONNX form")];
+
 type Row = (&'static str, &'static str, &'static str, &'static [Field]);
 
 /// Every kind: section, name, about, fields.
@@ -48,6 +52,9 @@ pub fn run(args: &List) -> anyhow::Result<ExitCode> {
     let Some(name) = &args.example else {
         for (section, name, about, _) in kinds {
             println!("{section:9} {name:12} {about}");
+        }
+        for (name, is_in, about) in FEATURES {
+            println!("{:9} {name:12} {about}{}", "feature", if is_in { "" } else { "; not in this build" });
         }
         return Ok(ExitCode::SUCCESS);
     };
@@ -80,8 +87,9 @@ fn example(section: &str, kind: &str, about: &str, fields: &[Field]) -> String {
 
 /// A default as it stands in TOML.
 pub(super) fn written(kind: Type, default: &str) -> String {
-    let bare =
-        matches!(kind, Type::Bool | Type::Int { .. } | Type::Map) || default.starts_with(['"', '[']) || default.parse::<i64>().is_ok();
+    let bare = matches!(kind, Type::Bool | Type::Int { .. } | Type::Number | Type::Map)
+        || default.starts_with(['"', '['])
+        || default.parse::<i64>().is_ok();
     if bare { default.to_owned() } else { format!("{default:?}") }
 }
 
@@ -90,6 +98,7 @@ pub(super) fn sample(field: &Field) -> String {
     match (field.kind, field.name) {
         (_, "brokers") => "[\"kafka.example.org:9093\"]".into(),
         (_, "topic") => "\"cust-1\"".into(),
+        (Type::Texts, "inputs") => "[\"cpu_usage_mean\"]".into(),
         (_, "url") if field.doc.contains("redis://") => "\"redis://redis.example.org:6379\"".into(),
         (_, "url") if field.doc.contains("InfluxDB") => "\"http://influx.example.org:8086\"".into(),
         (_, "url") => "\"https://misp.example.org\"".into(),
@@ -102,6 +111,8 @@ pub(super) fn sample(field: &Field) -> String {
         (Type::Texts, _) => "[\"…\"]".into(),
         (Type::Map, _) => "{}".into(),
         (Type::Table(kind), _) => format!("{kind:?}"),
+        (Type::Tables(kind), _) => format!("[{kind:?}]"),
+        (Type::Number, _) => "0.5".into(),
         _ => "\"…\"".into(),
     }
 }

@@ -48,7 +48,8 @@ pub fn manual() -> String {
     page += "\n## The agent itself\n\n";
     table(&mut page, GLOBALS);
 
-    page += "\n## Sources\n";
+    page += "\n## Sources\n\n\
+        Every source also may have `expect_events_every`, a span: if no record comes for so long, that is told as trouble.\n";
     for kind in sources::ALL {
         component(&mut page, "sources", kind.name(), kind.about(), kind.fields(), "");
     }
@@ -158,7 +159,8 @@ fn short(kind: Type) -> String {
         Type::Texts => "texts".into(),
         Type::Address => "address".into(),
         Type::Table(kind) => format!("name of a table of kind `{kind}`"),
-        Type::Text | Type::Path | Type::Bool | Type::Map => kind.to_string(),
+        Type::Tables(kind) => format!("names of tables of kind `{kind}`"),
+        Type::Text | Type::Path | Type::Bool | Type::Number | Type::Map => kind.to_string(),
     }
 }
 

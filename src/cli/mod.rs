@@ -3,6 +3,7 @@
 //! Exit codes: 0 fine, 64 usage, 69 something needed is not there, 70 we are wrong, 74 I/O,
 //! 78 config.
 
+pub mod apt;
 pub mod check;
 pub mod dead_letter;
 pub mod demo;
@@ -15,6 +16,7 @@ pub mod list;
 pub mod live;
 pub mod log;
 pub mod manual;
+mod progress;
 pub mod run;
 pub mod scratch;
 pub mod signals;
@@ -83,12 +85,17 @@ enum Command {
     DeadLetter(dead_letter::DeadLetter),
     Intel(intel::Intel),
     Waf(waf::Waf),
+    Apt(apt::Apt),
 }
 
 /// Parses the command line, runs the command, prints what failed, chooses the exit code.
 pub fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
-    let args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    let mut args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    if let ["apt", "score", files @ ..] = &mut args[..] {
+        // The parser takes every word that begins with a dash for an option.
+        files.iter_mut().filter(|file| **file == "-").for_each(|file| *file = apt::STDIN);
+    }
     let shipper = match Shipper::from_args(&["shipper"], &args) {
         Ok(shipper) => shipper,
         Err(exit) if exit.status.is_ok() => {
@@ -117,6 +124,7 @@ pub fn main() -> ExitCode {
         Some(Command::DeadLetter(args)) => dead_letter::run(&args),
         Some(Command::Intel(args)) => intel::run(&args),
         Some(Command::Waf(args)) => waf::run(&args),
+        Some(Command::Apt(args)) => apt::run(&args),
     };
     match outcome {
         Ok(code) => code,

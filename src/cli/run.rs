@@ -102,6 +102,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
             }),
         };
         process.letters = next.letters;
+        face::adopt(&next.graph.plan, &graph.plan);
         graph = next.graph;
         process.metrics.begin_anew();
         process.rows.mark_changed();

@@ -19,7 +19,7 @@ use super::{Counts, Labels};
 /// A metric of a handler.
 #[derive(Debug)]
 pub struct Figure {
-    /// `shipper_<system>_<noun>`; counters get their `_total` when told.
+    /// `shipper_<system>_<noun>`, or another's name where that is asked for; counters get their `_total` when told.
     pub name: &'static str,
     pub help: &'static str,
     /// Names of its labels beside `source` and `branch`; an empty one is none.
@@ -77,33 +77,41 @@ impl Figures {
 
     /// Adds what was counted so many times; for sums of a batch, not for each record.
     pub fn add(&self, figure: &'static Figure, counted: Counted, times: u32) {
-        let registry = || self.registry.lock().unwrap_or_else(PoisonError::into_inner);
         match counted {
             Counted::One(words) => {
                 let mut known = self.known.counts.lock().unwrap_or_else(PoisonError::into_inner);
                 let family = known.entry(figure.name).or_insert_with(|| {
                     let family = Counts::default();
-                    registry().register(figure.name, figure.help, family.clone());
+                    self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(figure.name, figure.help, family.clone());
                     family
                 });
-                let mut at = self.at.clone();
-                let labels = figure.labels.into_iter().zip(words).filter(|(name, _)| !name.is_empty());
-                at.extend(labels.map(|(name, word)| (name, word.to_owned())));
-                family.get_or_create_owned(&at).inc_by(u64::from(times));
+                family.get_or_create_owned(&self.labels(figure, words)).inc_by(u64::from(times));
             }
             Counted::Value(value) => {
-                let mut known = self.known.histograms.lock().unwrap_or_else(PoisonError::into_inner);
-                let family = known.entry(figure.name).or_insert_with(|| {
-                    let family = Family::new_with_constructor(Buckets(figure.buckets));
-                    registry().register(figure.name, figure.help, family.clone());
-                    family
-                });
-                let histogram = family.get_or_create_owned(&self.at);
+                let histogram = self.histogram(figure, [""; 2]);
                 for _ in 0..times {
                     histogram.observe(value as f64);
                 }
             }
         }
+    }
+
+    /// The histogram of a figure, for keeping: for what is counted where no batch is being written.
+    ///
+    /// - `words`: values of the figure's labels.
+    pub fn histogram(&self, figure: &'static Figure, words: [&str; 2]) -> Histogram {
+        let mut known = self.known.histograms.lock().unwrap_or_else(PoisonError::into_inner);
+        let family = known.entry(figure.name).or_insert_with(|| {
+            let family = Family::new_with_constructor(Buckets(figure.buckets));
+            self.registry.lock().unwrap_or_else(PoisonError::into_inner).register(figure.name, figure.help, family.clone());
+            family
+        });
+        family.get_or_create_owned(&self.labels(figure, words))
+    }
+
+    fn labels(&self, figure: &Figure, words: [&str; 2]) -> Labels {
+        let own = figure.labels.into_iter().zip(words).filter(|(name, _)| !name.is_empty());
+        self.at.iter().cloned().chain(own.map(|(name, word)| (name, word.to_owned()))).collect()
     }
 }
 
@@ -125,8 +133,13 @@ mod tests {
             figures.add(&SEEN, Counted::One(["x", ""]), 1);
             figures.add(&WEIGHT, Counted::Value(7), 3);
         }
+        static SPAN: Figure = Figure { name: "shipper_test_span", help: "Span", labels: ["by", ""], buckets: &[0.5] };
+        metrics.branch("s", "a").figures.histogram(&SPAN, ["me", ""]).observe(0.25);
+        metrics.branch("s", "a").figures.histogram(&SPAN, ["me", ""]).observe(2.0);
         let text = metrics.text();
         for line in [
+            "shipper_test_span_bucket{le=\"0.5\",source=\"s\",branch=\"a\",by=\"me\"} 1",
+            "shipper_test_span_count{source=\"s\",branch=\"a\",by=\"me\"} 2",
             "shipper_test_seen_total{source=\"s\",branch=\"a\",kind=\"x\"} 3",
             "shipper_test_seen_total{source=\"s\",branch=\"b\",kind=\"x\"} 3",
             "shipper_test_weight_bucket{le=\"1.0\",source=\"s\",branch=\"a\"} 0",

@@ -52,6 +52,16 @@ impl Figures {
         }
     }
 
+    /// Each component with all its figures, in the order of asking.
+    pub(super) fn told(&self) -> Vec<(String, Vec<(String, i64)>)> {
+        let value = |figure: &Figure| match figure {
+            Figure::Count(count) => i64::try_from(count.get()).unwrap_or(i64::MAX),
+            Figure::Level(level) => level.get(),
+        };
+        let told = |figures: &Vec<(String, Figure)>| figures.iter().map(|(name, figure)| (name.clone(), value(figure))).collect();
+        lock(&self.0).shown.iter().map(|(component, figures)| (component.clone(), told(figures))).collect()
+    }
+
     /// Each component with what its figures say, none of them zero: `searches{kind=first} 12, …`.
     pub(super) fn lines(&self) -> Vec<(String, String)> {
         let said = |(name, figure): &(String, Figure)| match figure {
@@ -110,6 +120,19 @@ impl Standing {
         level
     }
 
+    /// Takes a level back: what it told of is not this component's any more.
+    pub fn forget(&self, name: &'static str, labels: &[(&'static str, &str)]) {
+        let mut table = lock(&self.board.figures.0);
+        let Table { levels, shown, .. } = &mut *table;
+        if let Some(family) = levels.get(name) {
+            family.remove(&self.labels(labels));
+        }
+        let name = short(name, labels);
+        if let Some(figures) = shown.get_mut(&self.row.component) {
+            figures.retain(|(known, _)| *known != name);
+        }
+    }
+
     fn labels(&self, labels: &[(&'static str, &str)]) -> Labels {
         let of = [("component", self.row.component.as_str())];
         of.iter().chain(labels).map(|(name, value)| (*name, (*value).to_owned())).collect()
@@ -156,9 +179,17 @@ mod tests {
             [line("lookups.a", "x_searches{kind=first} 3, x_open 4"), line("lookups.b", "x_searches{kind=first} 1")]
         );
 
+        let told: Vec<(String, i64)> = board.figures_told().remove(0).1;
+        let expected = [("x_searches{kind=first}", 3), ("x_searches{kind=again}", 0), ("x_open", 4)];
+        assert_eq!(told, expected.map(|(name, value)| (name.to_owned(), value)));
+
         board.begin();
         assert!(!metrics.text().contains("shipper_x_open{"), "levels are those of components that run");
         assert_eq!(board.figures()[0].1, "x_searches{kind=first} 3", "counts go on");
+        one.level("shipper_x_gone", "Gone", &[("of", "a")]).set(4);
+        one.forget("shipper_x_gone", &[("of", "a")]);
+        assert!(!metrics.text().contains("shipper_x_gone{"));
+        assert_eq!(board.figures()[0].1, "x_searches{kind=first} 3", "what was taken back is not told");
         board.enter("lookups.a").level("shipper_x_open", "Open", &[]).set(5);
         assert!(metrics.text().contains("shipper_x_open{component=\"lookups.a\"} 5\n"));
     }

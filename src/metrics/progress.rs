@@ -19,6 +19,8 @@ pub struct Progress {
     oldest: AtomicU64,
     /// Monotonic time of the last move, or of the first bytes after everything was done.
     moved: AtomicU64,
+    /// Monotonic time of the last records; 0 before the first.
+    came: AtomicU64,
 }
 
 /// One look at a [`Progress`].
@@ -69,6 +71,20 @@ impl Progress {
         self.oldest.store(oldest.unwrap_or(0), Relaxed);
     }
 
+    /// Records came.
+    ///
+    /// - `mono`: monotonic now.
+    pub fn came(&self, mono: Nanos) {
+        self.came.store(mono, Relaxed);
+    }
+
+    /// How long no record has come, or since `begun`, where none ever did.
+    ///
+    /// - `mono`: monotonic now.
+    pub fn silent(&self, begun: Nanos, mono: Nanos) -> Duration {
+        Duration::from_nanos(mono.saturating_sub(self.came.load(Relaxed).max(begun)))
+    }
+
     /// A standstill begins with the first bytes, not with the last move hours ago.
     fn begin(&self, bytes: u64, mono: Nanos) {
         if bytes > 0 && self.unread.load(Relaxed) == 0 && self.unacked.load(Relaxed) == 0 {
@@ -115,6 +131,15 @@ mod tests {
         assert_eq!(still(181 * SECOND), Duration::from_secs(1));
         progress.unacked(0, None, true, 190 * SECOND);
         assert_eq!(still(500 * SECOND), Duration::ZERO);
+    }
+
+    #[test]
+    fn silence_begins_with_the_last_record_or_with_us() {
+        let progress = Progress::default();
+        assert_eq!(progress.silent(5 * SECOND, 7 * SECOND), Duration::from_secs(2));
+        progress.came(8 * SECOND);
+        assert_eq!(progress.silent(5 * SECOND, 20 * SECOND), Duration::from_secs(12));
+        assert_eq!(progress.silent(15 * SECOND, 20 * SECOND), Duration::from_secs(5), "of an earlier graph");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! times give the same bytes, so a receiver can make the stream again and compare. Each alert
 //! carries its number in its `id` (`<epoch>.<ordinal>`), from which order and loss can be read.
 //!
+//! [`apt`] makes messages and events for APT detection.
 //! [`firewall`] makes events of a web application firewall.
 //! [`indicators`] makes alerts of which it is chosen how many indicators are new.
 //! [`writer`] says with which file operations such lines reach the disk, rotations and accidents
@@ -13,6 +14,7 @@
 //! Refuses to touch a file or a clock: times are handed in, operations are handed out. Start at
 //! [`Synth::alert`].
 
+pub mod apt;
 pub mod firewall;
 pub mod indicators;
 mod kinds;

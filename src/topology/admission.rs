@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use super::{home::SourceHome, stream::Stream};
 use crate::{
-    checkpoint::{Ladder, Row, SegmentRow},
+    checkpoint::{Ladder, Row, SegmentRow, Snapshot},
     io::LocalFuture,
     ledger::Ledger,
     limits,
@@ -208,6 +208,30 @@ impl Admit for SourceHome {
         self.publish();
     }
 
+    fn kept(&self) -> Option<Arc<[u8]>> {
+        let setup = self.setup.borrow();
+        // A name without a dot is no stage's.
+        let saved = setup.rows.snapshot(&setup.source)?;
+        if saved.kind != setup.kind {
+            tracing::warn!(
+                source = setup.source,
+                is = setup.kind,
+                was = saved.kind,
+                "the source was of another kind before and begins anew"
+            );
+            return None;
+        }
+        Some(saved.body)
+    }
+
+    fn keep(&self, body: Vec<u8>) {
+        // Its rows first: what is kept may speak of what they say.
+        self.publish();
+        let setup = self.setup.borrow();
+        let kept = Snapshot { kind: setup.kind.clone(), places: Vec::new(), body: body.into() };
+        setup.rows.remember(vec![(setup.source.clone(), kept)], Box::new(|_| {}));
+    }
+
     fn missed(&self, bytes: u64) {
         self.setup.borrow().counts.missed.inc_by(bytes);
     }
@@ -223,7 +247,7 @@ fn below(start: &Position, chunk: &Chunk) -> u64 {
                 std::cmp::Ordering::Greater => 0,
             }
         }
-        // Redis itself keeps what is not acked, and gives it again in any order.
+        // Redis itself keeps what is not acked, and gives it again in any order; of a cursor its source knows what was settled.
         (Position::Kafka { .. }, At::Entries { entries, .. }) => {
             entries.iter().take_while(|entry| entry.position < *start).map(|entry| u64::from(entry.len)).sum()
         }

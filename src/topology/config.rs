@@ -12,19 +12,26 @@ use std::{
     fmt, fs, io,
     io::Read,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use super::globals::Globals;
+use super::{globals::Globals, lent};
 use crate::{
     handlers,
     limits::CONFIG_BYTES_MAX,
     lookups, reference,
-    register::{Errors, Field, Node, Place, Section, SettingsError, Type, Value, section::nearest},
+    register::{
+        Errors, Field, Node, Place, Section, SettingsError, Type, Value,
+        section::{nearest, parse_span},
+    },
     sinks, sources, stages,
 };
 
 /// Keys that every source has.
-pub static SOURCE_FIELDS: &[Field] = &[Field::required("kind", Type::Text, "Which kind of source; `shipper list` shows them.")];
+pub static SOURCE_FIELDS: &[Field] = &[
+    Field::required("kind", Type::Text, "Which kind of source; `shipper list` shows them."),
+    Field::optional("expect_events_every", Type::Span, "A source that brings no record for so long is told as trouble."),
+];
 /// Keys that every table has.
 pub static TABLE_FIELDS: &[Field] = &[Field::required("kind", Type::Text, "Which kind of table; `shipper list` shows them.")];
 /// Keys that every handler has.
@@ -85,6 +92,8 @@ pub struct SourceEntry {
     pub name: String,
     pub place: Place,
     pub kind: &'static str,
+    /// A silence of so long is trouble.
+    pub expects: Option<Duration>,
     pub spec: Option<Box<dyn sources::Spec>>,
 }
 
@@ -228,10 +237,12 @@ impl Config {
     /// Reads the settings of a tree, with the environment and the flags laid over it. No I/O.
     pub fn read(mut tree: Node, env: impl Iterator<Item = (String, String)>, flags: &[Flag], host: &Host) -> Self {
         let mut errors = Errors::default();
-        tree.overlay_env(env, &mut errors);
+        let env: Vec<(String, String)> = env.collect();
+        tree.overlay_env(env.iter().cloned(), &mut errors);
         for Flag { path, value, flag } in flags {
             tree.set(path, Value::Text(value.clone()), Place::Flag((*flag).to_owned()), &mut errors);
         }
+        lent::underlay(&mut tree, &env, &mut errors);
         embed(&mut tree, "", host.embedded.as_deref(), &mut errors);
         if !matches!(tree.value, Value::Table(_) | Value::Null) {
             errors.add(&tree.place, "config", "is no table; write settings as `key: value`");
@@ -239,6 +250,7 @@ impl Config {
         let globals = Globals::read(&tree, &host.name, &mut errors);
         let mut tables = entries(&tree, "tables", &mut errors, table);
         check_tables(&tree, &mut tables, &mut errors);
+        check_table_counts(&tables, &mut errors);
         let sources = entries(&tree, "sources", &mut errors, source);
         let handlers = entries(&tree, "handlers", &mut errors, handler);
         let stages = entries(&tree, "stages", &mut errors, stage);
@@ -333,35 +345,11 @@ fn check_tables(tree: &Node, tables: &mut [TableEntry], errors: &mut Errors) {
             let kind = node.get("kind").and_then(|kind| kind.value.as_text());
             let fields = kind.and_then(|kind| fields_of(&kind)).unwrap_or_default();
             for field in fields {
-                let Type::Table(wanted) = field.kind else { continue };
+                let (Type::Table(wanted) | Type::Tables(wanted)) = field.kind else { continue };
                 let Some(setting) = field.name.split('.').try_fold(node, |node, name| node.get(name)) else { continue };
-                // What is no text is told where the setting is read.
-                let Some(name) = setting.value.as_text() else { continue };
-                let path = || format!("{section}.{}.{}", key.name, field.name);
-                match tables.iter().position(|table| table.name == *name) {
-                    Some(at) => {
-                        if let Some(used) = used.get_mut(at) {
-                            *used = true;
-                        }
-                        let found = tables.get(at).map_or("", |table| table.kind);
-                        if found != wanted && !found.is_empty() {
-                            errors.add(
-                                &setting.place,
-                                path(),
-                                format!("table {name:?} is of kind {found}, and one of kind {wanted} is wanted"),
-                            );
-                        }
-                    }
-                    None => {
-                        let of_kind: Vec<&str> = tables.iter().filter(|t| t.kind == wanted).map(|t| t.name.as_str()).collect();
-                        let mut what = super::wires::unknown("table", &name, &of_kind);
-                        if of_kind.is_empty() {
-                            what = format!("no table {name:?}; write [tables.{name}] with kind = \"{wanted}\"");
-                        }
-                        errors.add(&setting.place, path(), what);
-                        // What was meant counts as used: one slip of the hand is one error.
-                        used.iter_mut().zip(&*tables).filter(|(_, table)| table.kind == wanted).for_each(|(used, _)| *used = true);
-                    }
+                for (name, place) in names_in(setting, matches!(field.kind, Type::Tables(_))) {
+                    let path = || format!("{section}.{}.{}", key.name, field.name);
+                    check_table(&name, wanted, tables, &mut used, |what| errors.add(place, path(), what));
                 }
             }
         }
@@ -369,10 +357,70 @@ fn check_tables(tree: &Node, tables: &mut [TableEntry], errors: &mut Errors) {
     tables.iter_mut().zip(used).for_each(|(table, used)| table.is_used = used);
 }
 
+/// Notes tables of a kind beyond what there may be of it.
+fn check_table_counts(tables: &[TableEntry], errors: &mut Errors) {
+    for kind in reference::ALL {
+        let of_kind = || tables.iter().filter(|table| table.kind == kind.name());
+        if let Some(one_more) = of_kind().nth(kind.tables_max()) {
+            let what =
+                format!("there are {} of kind {}, at most {} can be; remove some", of_kind().count(), kind.name(), kind.tables_max());
+            errors.add(&one_more.place, format!("tables.{}", one_more.name), what);
+        }
+    }
+}
+
+/// The names that a setting holds, with their places. What is no text is told where the setting is read.
+fn names_in(setting: &Node, is_list: bool) -> Vec<(String, &Place)> {
+    match &setting.value {
+        Value::Text(names) if is_list => {
+            names.split(',').map(|name| (name.trim().to_owned(), &setting.place)).filter(|(name, _)| !name.is_empty()).collect()
+        }
+        Value::List(items) => items.iter().filter_map(|item| Some((item.value.as_text()?, &item.place))).collect(),
+        value => value.as_text().map(|name| (name, &setting.place)).into_iter().collect(),
+    }
+}
+
+/// Checks one name of a table, and notes that it is used.
+fn check_table(name: &str, wanted: &str, tables: &[TableEntry], used: &mut [bool], wrong: impl FnOnce(String)) {
+    let Some(at) = tables.iter().position(|table| table.name == name) else {
+        let of_kind: Vec<&str> = tables.iter().filter(|t| t.kind == wanted).map(|t| t.name.as_str()).collect();
+        wrong(match of_kind.is_empty() {
+            true => format!("no table {name:?}; write [tables.{name}] with kind = \"{wanted}\""),
+            false => super::wires::unknown("table", name, &of_kind),
+        });
+        // What was meant counts as used: one slip of the hand is one error.
+        used.iter_mut().zip(tables).filter(|(_, table)| table.kind == wanted).for_each(|(used, _)| *used = true);
+        return;
+    };
+    if let Some(used) = used.get_mut(at) {
+        *used = true;
+    }
+    let found = tables.get(at).map_or("", |table| table.kind);
+    if found != wanted && !found.is_empty() {
+        wrong(format!("table {name:?} is of kind {found}, and one of kind {wanted} is wanted"));
+    }
+}
+
 fn source(name: &str, path: &str, node: &Node, errors: &mut Errors) -> SourceEntry {
     let found = kind(path, node, "source", sources::ALL.iter().map(|k| (k.name(), *k)), errors);
-    let spec = found.map(|kind| kind.parse(&mut Section::open(path, node, kind.fields(), &["kind"], errors)));
-    SourceEntry { name: name.to_owned(), place: node.place.clone(), kind: found.map_or("", |k| k.name()), spec }
+    let expects = expects(path, node, errors);
+    let spec = found.map(|kind| kind.parse(&mut Section::open(path, node, kind.fields(), &["kind", EXPECTS], errors)));
+    SourceEntry { name: name.to_owned(), place: node.place.clone(), kind: found.map_or("", |k| k.name()), expects, spec }
+}
+
+const EXPECTS: &str = "expect_events_every";
+
+fn expects(path: &str, node: &Node, errors: &mut Errors) -> Option<Duration> {
+    let node = node.get(EXPECTS)?;
+    let read = match &node.value {
+        Value::Text(text) => parse_span(text).filter(|span| *span >= Duration::from_secs(1)),
+        _ => None,
+    };
+    if read.is_none() {
+        let what = format!("{} is no span of a second or more; write it as \"10m\"", node.value.shown());
+        errors.add(&node.place, format!("{path}.{EXPECTS}"), what);
+    }
+    read
 }
 
 fn handler(name: &str, path: &str, node: &Node, errors: &mut Errors) -> HandlerEntry {

@@ -2,10 +2,11 @@
 
 use super::{Plan, run::EdgeTask};
 use crate::{
-    api::{Bound, Face, Part, serve},
+    api::{Alerts, Bound, Face, Part, serve},
     clock::SystemClock,
     io::Engine,
     metrics::{Board, Metrics},
+    sinks::AlertShelf,
     store::StoreHandle,
 };
 
@@ -14,6 +15,14 @@ pub fn face(plan: &Plan, engine: Engine, clock: SystemClock, board: Board, metri
     let sources = plan.sources.iter().map(|s| Part { name: format!("sources.{}", s.name), kind: s.kind, required: true });
     let lookups = plan.lookups.iter().map(|l| Part { name: format!("lookups.{}", l.name), kind: l.kind, required: l.required });
     let sinks = plan.sinks.iter().map(|s| Part { name: format!("sinks.{}", s.name), kind: s.kind, required: s.required });
+    let mut alerts = Alerts::default();
+    for shelf in plan.sinks.iter().filter_map(|sink| sink.spec.shelf()) {
+        match shelf {
+            AlertShelf::Memory(recent) => alerts.in_memory(recent),
+            AlertShelf::Redis { server, keys } => alerts.in_redis(server, keys),
+        }
+    }
+    plan.stages.iter().filter_map(|stage| stage.spec.questions()).for_each(|questions| alerts.ask(questions));
     Face {
         instance: plan.globals.instance.clone(),
         engine: engine.to_string(),
@@ -24,10 +33,21 @@ pub fn face(plan: &Plan, engine: Engine, clock: SystemClock, board: Board, metri
         clock,
         store,
         dead_letter_bytes_max: plan.globals.dead_letter.max_bytes,
+        alerts,
     }
 }
 
 /// Shows it on the edge thread.
 pub fn task(bound: Bound, face: Face) -> EdgeTask {
     Box::new(move |_| Box::pin(serve(bound, face)))
+}
+
+/// Hands the alerts in memory over to a plan that takes the place of another.
+pub fn adopt(plan: &Plan, before: &Plan) {
+    for sink in &plan.sinks {
+        let old = before.sinks.iter().find(|old| (&old.name, old.kind) == (&sink.name, sink.kind));
+        if let (Some(AlertShelf::Memory(new)), Some(AlertShelf::Memory(old))) = (sink.spec.shelf(), old.and_then(|old| old.spec.shelf())) {
+            new.adopt(&old);
+        }
+    }
 }

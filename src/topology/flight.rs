@@ -10,7 +10,7 @@
 //! | one was refused by a required taker | dead letter |
 //! | else one was delivered to a required sink | shipped |
 //! | else one was dropped by a stage | dropped, with the stage's reason |
-//! | else one was taken by a required lookup | dropped, `looked_up`, or `spooled` if it is to be asked about later |
+//! | else one was taken by a required lookup | dropped, `looked_up`, or `spooled` if it comes again from a spool |
 //! | else | dropped, `not_required` |
 //!
 //! Invariant: `open` is the sum of what is pending in all groups and of the dead letters of
@@ -36,7 +36,7 @@ pub struct Route {
 pub enum Taker {
     Sink,
     Lookup,
-    /// A lookup's spool: it comes again.
+    /// A spool: it comes again.
     Spool,
 }
 

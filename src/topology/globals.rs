@@ -45,6 +45,13 @@ pub static GLOBALS: &[Field] = &[
         "stop",
         "A full dead letter: `stop` holds the stream until there is room, `drop_oldest` removes the oldest entries and counts them as lost.",
     ),
+    Field::new(
+        "dead_letter.mask",
+        Type::Bool,
+        "false",
+        "Whether of what is refused only the place, the reason, the length and the SHA-256 are kept: for records that hold personal data. Such bytes \
+         are gone once whoever wrote them has removed them.",
+    ),
     Field::new("log.level", Type::Choice(&["error", "warn", "info", "debug", "trace"]), "info", "Least severe lines that are written."),
     Field::new("log.format", Type::Choice(&["text", "json"]), "text", "One line of text or one JSON object an event."),
     Field::optional(
@@ -97,6 +104,8 @@ pub struct DeadLetterSettings {
     pub path: PathBuf,
     pub max_bytes: u64,
     pub on_full: OnFull,
+    /// Bytes are not kept.
+    pub mask: bool,
 }
 
 /// What a full dead letter does.
@@ -150,6 +159,7 @@ impl Globals {
             dead_letter: DeadLetterSettings {
                 path: section.opt_path("dead_letter.path").unwrap_or_else(|| state_dir.join("dead-letter")),
                 max_bytes: section.bytes("dead_letter.max_bytes"),
+                mask: section.bool("dead_letter.mask"),
                 on_full: if section.choice("dead_letter.on_full") == "drop_oldest" { OnFull::DropOldest } else { OnFull::Stop },
             },
             log: LogSettings {

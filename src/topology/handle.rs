@@ -295,9 +295,13 @@ impl Desk {
             let place = Place { start: entry.start, len: entry.len };
             let offered = (0..self.seats.len()).filter(|b| from[*b] <= u64::from(entry.start)).fold(0u64, |mask, b| mask | 1 << b);
             text.clear();
-            if let Position::Redis { ms, .. } = entry.position {
+            {
                 use std::fmt::Write;
-                let _ = write!(text, "{stream}/{ms}-");
+                let _ = match &entry.position {
+                    Position::Redis { ms, .. } => write!(text, "{stream}/{ms}-"),
+                    Position::Cursor(place) => write!(text, "{stream}/{place}"),
+                    _ => Ok(()),
+                };
             }
             let seen = Seen { at, number, text: &text, received: entry.received, own };
             let range = entry.start as usize..(entry.start + entry.len) as usize;
@@ -412,7 +416,7 @@ struct Seen<'a> {
     at: &'a At,
     /// Which frame of the slab it is, from 0.
     number: u32,
-    /// Of an entry whose place is two numbers: its origin up to the second.
+    /// Of an entry whose place is two numbers: its origin up to the second; of one whose place is a text: all of it.
     text: &'a str,
     received: u64,
     own: bool,
@@ -425,6 +429,7 @@ fn origin<'a>(at: &'a At, place: Place, number: u32, text: &'a str) -> Origin<'a
         At::Count { origin, first } => Origin { stream: origin, offset: first + u64::from(number), len: None },
         At::Entries { origin, entries, .. } => match entries.get(number as usize).map(|entry| &entry.position) {
             Some(Position::Redis { seq, .. }) => Origin { stream: text, offset: *seq, len: None },
+            Some(Position::Cursor(_)) => Origin { stream: text, offset: Origin::WHOLE, len: None },
             Some(Position::Kafka { offset, .. }) => Origin { stream: origin, offset: offset.unsigned_abs(), len: None },
             _ => Origin { stream: origin, offset: u64::from(number), len: None },
         },
@@ -599,5 +604,19 @@ mod tests {
         // What a branch has acked before is not offered again.
         let (handled, _) = forward().handle(chunk, &[all - 2]);
         assert_eq!((handled.rejected.len(), handled.tallies[0].read, handled.draft.len()), (0, 2, 1));
+    }
+
+    #[test]
+    fn a_document_is_named_by_a_text_alone() {
+        use crate::sources::Entries;
+        let mut entries = Entries::default();
+        let place = |text: &str| Position::Cursor(text.into());
+        entries.push(b"{\"a\":1}", place("alerts/u1w"), 1, None);
+        entries.push(b"", place("alerts/u%2F2"), 2, Some(("too_long", "it is".into())));
+        let chunk = entries.into_chunk("opensearch".into(), place("2026-03-14T06:25:12.004Z"), 9);
+        let (handled, _) = forward().handle(chunk, &[0]);
+        assert_eq!(handled.rejected.iter().map(|r| r.origin.as_str()).collect::<Vec<_>>(), ["opensearch/alerts/u%2F2"]);
+        let batch = handled.draft.finish(0, place(""), 0);
+        assert_eq!((batch.message(0).origin(), batch.message(0).payload), (&b"opensearch/alerts/u1w"[..], &b"{\"a\":1}"[..]));
     }
 }

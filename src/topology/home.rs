@@ -26,10 +26,11 @@ use super::{
 use crate::{
     batch::{Batch, Counting},
     checkpoint::Row,
+    clock::Nanos,
     dead_letter::{Entry, Header, Kind},
     io::Executor,
     limits,
-    metrics::{BranchCounts, Count, LookupCounts, SourceCounts},
+    metrics::{BranchCounts, Count, Distribution, LookupCounts, SourceCounts},
     parcel::{Acks, Child, Home, Inbox, Parcel, Pick, Settle, Settled},
     position::Position,
     ring::{Returns, Signal},
@@ -104,6 +105,27 @@ pub struct OutputEnd {
 pub struct BranchEnd {
     pub name: String,
     pub counts: BranchCounts,
+    /// Seconds from a record's own time to its delivery, where the handler tells them.
+    pub from_event: Option<Distribution>,
+    /// The same from its receipt.
+    pub from_receipt: Option<Distribution>,
+}
+
+impl BranchEnd {
+    /// A record was delivered.
+    ///
+    /// - `now`, `received`: wall time.
+    /// - `time_ms`: the record's own; 0 is none.
+    fn took(&self, now: Nanos, received: Nanos, time_ms: i64) {
+        if let Some(seconds) = self.from_event.as_ref().filter(|_| time_ms > 0) {
+            // A clock ahead of ours is no time travel.
+            let since = u64::try_from(time_ms).unwrap_or(0).saturating_mul(1_000_000);
+            seconds.observe(now.saturating_sub(since) as f64 / 1e9);
+        }
+        if let Some(seconds) = &self.from_receipt {
+            seconds.observe(now.saturating_sub(received) as f64 / 1e9);
+        }
+    }
 }
 
 /// Everything a home is built from.
@@ -119,6 +141,8 @@ pub struct Setup {
     /// And lookups.
     pub sinks: Vec<SinkEnd>,
     pub store: Option<StoreHandle>,
+    /// Of what is refused the bytes are not kept.
+    pub masks_letters: bool,
     pub rows: Rows,
     pub counts: SourceCounts,
     pub answers: Arc<Answers>,
@@ -376,9 +400,12 @@ impl SourceHome {
         let now = self.on.clock().now();
         for n in numbers {
             let message = flight.message(*n);
-            let (branch, route) = (usize::from(message.branch), self.routes[usize::from(message.output)]);
+            let (branch, route, time_ms) = (usize::from(message.branch), self.routes[usize::from(message.output)], message.time_ms);
             if let Some(closed) = flight.account.delivered(*n, route, by, &mut release) {
                 count(closed, &setup.branches);
+                if flight.is_of_source && closed.end == End::Shipped {
+                    setup.branches[branch].took(now, flight.batch.received, time_ms);
+                }
             }
             settled[branch] += 1;
         }
@@ -488,6 +515,7 @@ impl SourceHome {
             answers.0.push(answer);
             return;
         };
+        let entry = if setup.masks_letters { entry.masked() } else { entry };
         let mut asked = Asked::dead_letter(entry, Box::new(move |_| answers.0.push(answer)));
         match store.ask(asked) {
             Ok(()) => {}
@@ -657,6 +685,9 @@ impl SourceHome {
             }
         }
         setup.counts.records.inc_by(u64::from(records));
+        if records > 0 {
+            setup.counts.progress.came(self.on.clock().mono());
+        }
         let charge = if account.open == 0 { 0 } else { narrow(batch.slab().bytes.len().max(limits::SLAB_BYTES)) };
         // Admitting may settle at once; the number is the batch's either way.
         stream.end = Some(end.clone());

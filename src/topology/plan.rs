@@ -5,7 +5,7 @@
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use super::{
     config::{self, Config, ConfigError, Flag, HandlerEntry, Host},
@@ -16,7 +16,9 @@ use super::{
 use crate::{
     handlers,
     limits::{BRANCHES_MAX, OUTPUTS_MAX, SINKS_MAX},
-    lookups, reference,
+    lookups,
+    put_by::Spooling,
+    reference,
     register::{Errors, Place, section::nearest},
     sinks, sources, stages,
     tables::Shelf,
@@ -56,6 +58,8 @@ pub struct SourcePlan {
     pub name: String,
     pub kind: &'static str,
     pub spec: Arc<dyn sources::Spec>,
+    /// A silence of so long is trouble.
+    pub expects: Option<Duration>,
     /// Number of the shard that is home to its streams, below `globals.cores`.
     pub home: usize,
 }
@@ -106,7 +110,7 @@ pub struct LookupPlan {
     pub routes: Vec<Option<u8>>,
 }
 
-/// The spool of a lookup.
+/// The spool of a lookup or sink.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SpoolPlan {
     /// Slot of the output on which messages are brought again.
@@ -125,6 +129,8 @@ pub struct SinkPlan {
     pub thread: sinks::Thread,
     /// Whether a record waits for it before it is acked.
     pub required: bool,
+    /// Its spool, where it has one.
+    pub spool: Option<SpoolPlan>,
     /// Mask of the output slots that it takes.
     pub outputs: u64,
 }
@@ -172,7 +178,7 @@ impl Plan {
     /// # Errors
     /// Everything that is wrong, the config's own errors included, in the order of the file.
     pub fn build(config: Config) -> Result<Self, Errors> {
-        let Config { globals, tables, mut sources, mut handlers, stages, mut lookups, sinks, mut errors } = config;
+        let Config { globals, tables, mut sources, mut handlers, stages, mut lookups, mut sinks, mut errors } = config;
         let takers = sinks.len() + lookups.len();
         check_counts(
             &[("sources", sources.len(), usize::MAX), ("handlers", handlers.len(), BRANCHES_MAX), ("sinks", sinks.len(), SINKS_MAX)],
@@ -182,7 +188,7 @@ impl Plan {
             let what = format!("there are {takers} with the sinks, at most {SINKS_MAX} can be; split the config over two agents");
             errors.add(&Place::Default, "lookups", what);
         }
-        spooled::add(&globals, &mut sources, &mut handlers, &mut lookups, &mut errors);
+        spooled::add(&globals, &mut sources, &mut handlers, &mut lookups, &mut sinks, &mut errors);
 
         let source_names: Vec<_> = sources.iter().map(|s| s.name.as_str()).collect();
         let reads: Vec<Vec<usize>> = handlers.iter().map(|handler| read_by(handler, &source_names, &handlers, &mut errors)).collect();
@@ -234,18 +240,23 @@ impl Plan {
                 Some(StagePlan { name: stage.name, kind: stage.kind, spec: stage.spec?.into(), inputs, branches: branches(inputs), routes })
             })
             .collect();
+        let spool = |name: &str, spooling: Option<Spooling>| {
+            let output = outputs.iter().find(|output| output.name == spooled::name_of(name))?.slot;
+            Some(SpoolPlan { output, max: spooling?.max })
+        };
         let lookups = lookups.into_iter().enumerate().filter_map(|(n, lookup)| {
             let (inputs, routes) = (mask(at_lookups + n), route(of_lookups + n));
             let config::LookupEntry { name, kind, required, spec, .. } = lookup;
             let spec: Arc<dyn lookups::Spec> = spec?.into();
-            let output = outputs.iter().find(|output| output.name == spooled::name_of(&name)).map(|output| output.slot);
-            let spool = spec.spool().zip(output).map(|(spooling, output)| SpoolPlan { output, max: spooling.max });
+            let spool = spool(&name, spec.spool());
             Some(LookupPlan { slot: u8::try_from(count + n).ok()?, name, kind, spec, required, spool, inputs, routes })
         });
         let lookups: Vec<LookupPlan> = lookups.collect();
         let sinks = sinks.into_iter().enumerate().filter_map(|(n, sink)| {
             let config::SinkEntry { name, kind, required, thread, spec, .. } = sink;
-            Some(SinkPlan { slot: u8::try_from(n).ok()?, name, kind, spec: spec?.into(), thread, required, outputs: mask(at_sinks + n) })
+            let spec: Arc<dyn sinks::Spec> = spec?.into();
+            let (spool, outputs) = (spool(&name, spec.spool()), mask(at_sinks + n));
+            Some(SinkPlan { slot: u8::try_from(n).ok()?, name, kind, spec, thread, required, spool, outputs })
         });
         let sinks = sinks.collect();
         let tables = tables.into_iter().filter_map(|t| Some(TablePlan { name: t.name, kind: t.kind, spec: t.spec?.into() }));
@@ -259,7 +270,9 @@ impl Plan {
             tables,
             shelf,
             sources: sources
-                .filter_map(|(n, s)| Some(SourcePlan { name: s.name, kind: s.kind, spec: s.spec?.into(), home: n % cores }))
+                .filter_map(|(n, s)| {
+                    Some(SourcePlan { name: s.name, kind: s.kind, spec: s.spec?.into(), expects: s.expects, home: n % cores })
+                })
                 .collect(),
             handlers: handlers
                 .filter_map(|(n, ((h, sources), mut routes))| {
@@ -438,10 +451,13 @@ fn outputs_of(
 fn check_lacks(graph: &Wires<'_>, handlers: &[HandlerEntry], errors: &mut Errors) {
     for (producer, handler) in handlers.iter().enumerate() {
         let Some(spec) = &handler.spec else { continue };
+        let mut told = Vec::new();
         for output in 0..handler.outputs.len() {
             if graph.wires.iter().any(|w| (w.producer, w.output) == (producer, output))
                 && let Some((setting, what)) = spec.lacks(output)
+                && !told.contains(&setting)
             {
+                told.push(setting);
                 errors.add(&handler.place, format!("handlers.{}.{setting}", handler.name), what);
             }
         }

@@ -22,6 +22,7 @@ use super::{
     host::{Body, Host, Place, Threads},
     pulse::Pulse,
     rows::Rows,
+    silence::Listener,
     staged::{StageEnd, Stages, snapshot_name},
     tables::Keeper,
 };
@@ -137,6 +138,9 @@ impl Agent {
         if let Some(keeper) = Keeper::start(&plan, &board) {
             edge_tasks.push(Box::new(move |io| Box::pin(keeper.keep(io))));
         }
+        if let Some(listener) = Listener::start(&plan, &board, &metrics, &clock) {
+            edge_tasks.push(Box::new(move |io| Box::pin(listener.listen(io))));
+        }
         let wiring = Wiring { plan, board, metrics, store, rows, waiter };
         Self::start_on(Threads { engine, cores, watcher, clock, pulse }, wiring, edge_tasks)
     }
@@ -170,10 +174,12 @@ impl<H: Host> Agent<H> {
             stages.push(Some(stages_of(&plan, source, &metrics, &rows, host.clock())?));
         }
         for name in store.iter().flat_map(StoreHandle::spooled) {
-            if plan.lookups.iter().all(|lookup| lookup.name != name || lookup.spool.is_none()) {
+            let of_lookups = plan.lookups.iter().map(|lookup| (&lookup.name, lookup.spool));
+            let mut all = of_lookups.chain(plan.sinks.iter().map(|sink| (&sink.name, sink.spool)));
+            if all.all(|(of, spool)| *of != name || spool.is_none()) {
                 tracing::error!(
-                    lookup = name,
-                    "messages wait in a spool, and the config has no such lookup; add it again, and they are asked about"
+                    spool = name,
+                    "messages wait in a spool, and the config has no such lookup or sink; add it again, with while_away = \"spool\""
                 );
             }
         }
@@ -196,7 +202,15 @@ impl<H: Host> Agent<H> {
             inboxes.push(inbox.clone());
             let standing = board.enter(format!("sinks.{}", sink.name));
             let (spec, name) = (sink.spec.clone(), sink.name.clone());
-            let build: Build = Box::new(move || spec.build(&name));
+            let put_by = sink.spool.zip(store.as_ref());
+            let put_by = put_by.map(|(spool, store)| PutBy::new(store.clone(), &name, spool.output, spool.max, &standing));
+            let build: Build = Box::new(move || {
+                let mut sink = spec.build(&name)?;
+                if let Some(put_by) = put_by {
+                    sink.may_put_by(put_by);
+                }
+                Ok(sink)
+            });
             if sink.thread == Thread::Edge {
                 edge_sinks.push((build, inbox, standing));
             } else {
@@ -576,8 +590,13 @@ impl Shard {
 
     fn home(&self, index: usize, stages: Stages, own_inboxes: &[(u8, Arc<Inbox>)], io: &Rc<dyn Io>) -> Rc<SourceHome> {
         let source = &self.plan.sources[index];
-        let named = |name: &String| BranchEnd { name: name.clone(), counts: self.metrics.branch(&source.name, name) };
-        let branches = self.plan.branches_of(index).map(|handler| named(&handler.name)).collect();
+        let branches = self.plan.branches_of(index).map(|handler| {
+            let (counts, latencies) = (self.metrics.branch(&source.name, &handler.name), handler.spec.latencies());
+            let histogram = |figure| counts.figures.histogram(figure, [&self.plan.globals.instance, ""]);
+            let [from_event, from_receipt] = [latencies.event, latencies.receipt].map(|figure| figure.map(histogram));
+            BranchEnd { name: handler.name.clone(), counts, from_event, from_receipt }
+        });
+        let branches = branches.collect();
         let outputs = self.plan.outputs.iter().map(|o| OutputEnd { name: o.name.clone(), after: o.after, first: o.first }).collect();
         let lookups = self.plan.lookups.iter().filter_map(|lookup| {
             let (_, inbox) = self.shared.iter().find(|(slot, _)| *slot == lookup.slot)?;
@@ -621,6 +640,7 @@ impl Shard {
                 stages,
                 sinks,
                 store: self.store.clone(),
+                masks_letters: self.plan.globals.dead_letter.mask,
                 rows: self.rows.clone(),
                 counts: self.metrics.source(&source.name),
                 answers: Answers::new(),

@@ -144,7 +144,8 @@ impl Stages {
             } else {
                 continue;
             }
-            self.touched = true;
+            // A look at the clock that nothing comes of changes nothing worth keeping.
+            self.touched |= !late.messages.is_empty();
             for message in late.messages.drain(..) {
                 let Some(output) = end.routes.get(message.output).copied().flatten() else { continue };
                 end.counts.late.inc();

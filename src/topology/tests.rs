@@ -250,12 +250,46 @@ fn tables_are_named_by_who_uses_them() {
             "[tables.x]\nkind = 'indicator'\n",
             "indicators = 'x'\n",
             "ioc.known",
-            "no table \"indicator\"; known: indicators, warninglists, reputation, geoip, suppressions; did you mean",
+            "no table \"indicator\"; known: indicators, warninglists, reputation, geoip, suppressions, model, sigma; did you mean",
         ),
     ] {
         let errors = Plan::build(config(&graph(tables, handler, input), &[], &[], None)).unwrap_err();
         assert!(errors.0.len() == 1 && errors.to_string().contains(expected), "{expected}: {errors}");
     }
+}
+
+#[test]
+fn a_setting_may_name_several_tables_and_of_some_kinds_there_are_only_so_many() {
+    let model = |name: &str| format!("[tables.{name}]\nkind = 'model'\npath = '/m'\ninputs = ['cpu_usage_mean']\n");
+    let graph = |tables: &str, models: &str| {
+        format!(
+            "[sources.in]\nkind = 'stdin'\n{tables}[handlers.apt]\nkind = 'apt'\ninputs = ['in']\nmodels = {models}\n\
+             [sinks.out]\nkind = 'stdout'\ninputs = ['apt']\n"
+        )
+    };
+    let two = model("a") + &model("b");
+    assert_eq!(plan(&graph(&two, "['a', 'b']")).tables.len(), 2);
+    assert_eq!(plan(&graph(&two, "'a, b'")).tables.len(), 2, "as an environment variable says it");
+    let nine: String = (0..9).map(|n| model(&format!("m{n}"))).collect();
+    let names: Vec<String> = (0..9).map(|n| format!("'m{n}'")).collect();
+    let (names, sigma) = (format!("[{}]", names.join(", ")), "[tables.s]\nkind = 'sigma'\npath = '/s'\n");
+    for (tables, models, expected) in [
+        (two.as_str(), "['a']", "tables.b: nothing names it"),
+        (two.as_str(), "['a', 'b', 'c']", "handlers.apt.models: no table \"c\"; known: a, b"),
+        (sigma, "['s']", "table \"s\" is of kind sigma, and one of kind model is wanted"),
+        (nine.as_str(), names.as_str(), "tables.m8: there are 9 of kind model, at most 8 can be; remove some"),
+    ] {
+        let errors = Plan::build(config(&graph(tables, models), &[], &[], None)).unwrap_err();
+        assert!(errors.0.len() == 1 && errors.to_string().contains(expected), "{expected}: {errors}");
+    }
+}
+
+#[test]
+fn a_handler_without_its_rules_is_told_once() {
+    let text = "[sources.in]\nkind = 'stdin'\n[handlers.sigma]\nkind = 'sigma'\ninputs = ['in']\n\
+                [sinks.out]\nkind = 'stdout'\ninputs = ['sigma', 'sigma.event']\n";
+    let errors = Plan::build(config(text, &[], &[], None)).unwrap_err();
+    assert_eq!(errors.to_string(), "line 3: handlers.sigma.rules: must be set; name a table of kind sigma");
 }
 
 #[test]
@@ -308,5 +342,24 @@ fn a_lookup_with_a_spool_gets_a_source_and_a_branch_that_no_config_can_name() {
     "#);
     assert_snapshot!(wrong(&text("").replace("'all', 'misp.failed'", "'all', 'misp.faild'")), @r#"
     line 8: sinks.out.inputs: no output "misp.faild"; known: misp, misp.failed; did you mean "misp.failed"?
+    "#);
+}
+
+#[test]
+fn a_sink_with_a_spool_gets_a_source_and_a_branch_as_a_lookup_does() {
+    let text =
+        |more: &str| GOOD.to_owned() + "[sinks.store]\nkind = 'redis'\ninputs = ['all']\nurl = 'redis://r'\nform = 'alerts'\n" + more;
+    assert_eq!(plan(&text("")).sources.len(), 1, "one that waits has none");
+    let plan = plan(&text("while_away = 'spool'\nspool_max = '2 MiB'\n"));
+    let names: Vec<_> = plan.sources.iter().map(|source| source.name.as_str()).collect();
+    assert_eq!(names, ["in", "store:spool"]);
+    let sink = plan.sinks.iter().find(|sink| sink.name == "store").unwrap();
+    let spool = sink.spool.unwrap();
+    assert_eq!((spool.max, plan.outputs[usize::from(spool.output)].name.as_str()), (Some(2 << 20), "store:spool"));
+    let taken: Vec<_> = plan.outputs.iter().filter(|o| sink.outputs >> o.slot & 1 == 1).map(|o| o.name.as_str()).collect();
+    assert_eq!(taken, ["all", "store:spool"]);
+    assert!(plan.sinks.iter().all(|sink| sink.name == "store" || sink.spool.is_none()));
+    assert_snapshot!(wrong(&text("required = false\nwhile_away = 'spool'\n")), @r#"
+    line 9: sinks.store: puts messages by, so records have to wait until they are on disk; set required = true, or while_away = "wait"
     "#);
 }

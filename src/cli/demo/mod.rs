@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod account;
+mod apt;
 mod dfn;
 mod misp;
 mod show;
@@ -47,10 +48,11 @@ const ROTATE_AT: f64 = 0.5;
     example = "shipper demo --brokers kafka.example:9092   # topic shipper-demo must be there",
     example = "shipper demo --system misp",
     example = "shipper demo --system waf --rate 5000",
-    note = "dfn ships to a broker inside this process and reads its topic back. misp plants known indicators in the alerts, imports an export that knows them, and finds each in what comes out. waf writes an audit log, scores it, and finds every event in the points."
+    example = "shipper demo --system apt",
+    note = "dfn ships to a broker inside this process and reads its topic back. misp plants known indicators in the alerts, imports an export that knows them, and finds each in what comes out. waf writes an audit log, scores it, and finds every event in the points. apt writes events of a simulated site with two attacks, and finds each that is grave in an alert and all of them in windows."
 )]
 pub struct Demo {
-    /// which system: dfn, misp or waf
+    /// which system: dfn, misp, waf or apt
     #[argh(option, default = "String::from(\"dfn\")")]
     system: String,
     /// how long the manager writes (20s, 2m)
@@ -100,12 +102,13 @@ pub fn run(args: &Demo) -> anyhow::Result<ExitCode> {
     };
     match args.system.as_str() {
         "dfn" => dfn::run(args),
-        "misp" | "waf" if args.file.is_some() || args.brokers.is_some() => {
+        "misp" | "waf" | "apt" if args.file.is_some() || args.brokers.is_some() => {
             usage("--file and --brokers are of system dfn: what is in a file of others nobody has planted")
         }
         "misp" => misp::run(args),
         "waf" => waf::run(args),
-        system => usage(&format!("no system {system:?}; known: dfn, misp, waf")),
+        "apt" => apt::run(args),
+        system => usage(&format!("no system {system:?}; known: dfn, misp, waf, apt")),
     }
 }
 

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "a command of the operator looks at the real host")]
 
 mod engines;
+mod firewall;
 mod host;
 mod places;
 
@@ -108,6 +109,7 @@ pub fn run(args: &Doctor) -> anyhow::Result<ExitCode> {
     findings.extend(places::state(&config.globals, now));
     findings.extend(places::api(&config.globals));
     findings.extend(read.iter().map(|(name, reads)| places::source(name, reads)));
+    findings.extend(firewall::logs(&config));
     for source in &config.sources {
         let found = source.spec.as_ref().map(|spec| spec.survey()).unwrap_or_default();
         findings.extend(found.into_iter().map(|found| places::kept_by(&source.name, found)));

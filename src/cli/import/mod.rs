@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_methods, reason = "a command of the operator works on real files")]
 
+pub mod apt;
 pub mod dfn;
 pub mod env_file;
 pub mod errors;
@@ -49,6 +50,7 @@ enum System {
     Dfn(Dfn),
     Misp(misp::Misp),
     Waf(waf::Waf),
+    Apt(apt::Apt),
 }
 
 /// wazuh-dfn: its YAML or TOML file, its environment variables and its flags
@@ -80,6 +82,7 @@ pub fn run(args: Import) -> anyhow::Result<ExitCode> {
         System::Dfn(args) => dfn(args),
         System::Misp(args) => misp::run(&args),
         System::Waf(args) => waf::run(&args),
+        System::Apt(args) => apt::run(&args),
     }
 }
 

@@ -19,11 +19,10 @@ use serde_json::json;
 
 use super::{
     files::{Counted, Found, Said, open},
-    progress::Progress,
     state_dir,
 };
 use crate::{
-    cli::{USAGE, plain, state::own_as_folder, tell},
+    cli::{USAGE, plain, progress::Progress, state::own_as_folder, tell},
     clock::{Clock, SystemClock},
     io::disk::RealDisk,
     lookups::misp::local::normal_form,

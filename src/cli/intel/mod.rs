@@ -3,7 +3,6 @@
 mod files;
 mod import;
 mod lookup;
-mod progress;
 mod status;
 mod sync;
 

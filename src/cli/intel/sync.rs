@@ -10,7 +10,8 @@ use anyhow::{Context, bail};
 use argh::FromArgs;
 use serde_json::json;
 
-use super::{progress::Progress, state_dir};
+use super::state_dir;
+use crate::cli::progress::Progress;
 use crate::{
     cli::{DEFAULT_CONFIG, UNAVAILABLE, USAGE, state::own_as_folder, tell},
     clock::{Clock, SystemClock},

@@ -69,10 +69,11 @@ impl Place {
         if !config.errors.is_empty() {
             eprintln!("shipper: config {} has errors, `shipper check` tells them; its state folder is taken as read", path.display());
         }
-        let Config { globals, sources, lookups, .. } = config;
-        let spools = lookups.iter().filter(|lookup| lookup.spec.as_ref().is_some_and(|spec| spec.spool().is_some()));
-        let spools: Vec<String> = spools.map(|lookup| name_of(&lookup.name)).collect();
-        let sources = sources.into_iter().map(|source| source.name).chain(spools).collect();
+        let Config { globals, sources, lookups, sinks, .. } = config;
+        let of_lookups = lookups.iter().filter(|lookup| lookup.spec.as_ref().is_some_and(|spec| spec.spool().is_some()));
+        let of_sinks = sinks.iter().filter(|sink| sink.spec.as_ref().is_some_and(|spec| spec.spool().is_some()));
+        let spools = of_lookups.map(|lookup| &lookup.name).chain(of_sinks.map(|sink| &sink.name)).map(|name| name_of(name));
+        let sources = sources.into_iter().map(|source| source.name).chain(spools.collect::<Vec<_>>()).collect();
         Ok(Self { dir: globals.state_dir, letters: globals.dead_letter.path, sources: Some(sources) })
     }
 }

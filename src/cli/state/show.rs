@@ -175,7 +175,7 @@ fn place_of(position: &Position) -> Map<String, Value> {
         Position::File { segment, incarnation, offset } => json!({"segment": segment, "incarnation": incarnation, "offset": offset}),
         Position::Kafka { partition, offset, epoch } => json!({"partition": partition, "offset": offset, "epoch": epoch}),
         Position::Redis { ms, seq } => json!({"ms": ms, "seq": seq}),
-        Position::Cursor(cursor) => json!({"cursor": String::from_utf8_lossy(cursor)}),
+        Position::Cursor(cursor) => json!({"cursor": cursor}),
         Position::Count(n) => json!({"count": n}),
     };
     fields.as_object().cloned().unwrap_or_default()
@@ -190,7 +190,7 @@ fn table(place: &Place, saved: &Saved, waiting: &[Waiting], now: u64) -> String 
 
 fn write_spools(out: &mut Vec<u8>, waiting: &[Waiting]) -> io::Result<()> {
     for Waiting { lookup, segments, bytes, messages, damaged } in waiting {
-        write!(out, "\nspool of lookup {}: {messages} messages wait, {bytes} bytes in {segments} segments", plain(lookup))?;
+        write!(out, "\nspool of {}: {messages} messages wait, {bytes} bytes in {segments} segments", plain(lookup))?;
         match damaged {
             0 => writeln!(out)?,
             _ => writeln!(out, ", {damaged} bytes damaged: they go into the dead letter, all else is used")?,

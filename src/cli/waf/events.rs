@@ -22,7 +22,7 @@ use crate::{
 
 /// What was read of the logs.
 #[derive(Debug, Default)]
-pub(super) struct Account {
+pub(in crate::cli) struct Account {
     pub events: u64,
     /// Of them without a time that can be read; they count as of now.
     pub timeless: u64,
@@ -63,6 +63,17 @@ pub(super) fn each(from: &From<'_>, now: Nanos, tell: &mut dyn FnMut(&Event<'_>,
         }
         log.read(&mut file).with_context(|| format!("cannot read {}", path.display()))?;
     }
+    Ok(log.read)
+}
+
+/// Calls `tell` with each event of what is read, whenever it was.
+///
+/// # Errors
+/// Of `input`.
+pub(in crate::cli) fn of(input: &mut dyn Read, tell: &mut dyn FnMut(&Event<'_>)) -> io::Result<Account> {
+    let tell = &mut |event: &Event<'_>, _: Nanos| tell(event);
+    let mut log = Log { reader: Reader::default(), parser: Parser::new(), zone: TimeZone::UTC, now: 0, tell, read: Account::default() };
+    log.read(input)?;
     Ok(log.read)
 }
 

@@ -1,7 +1,7 @@
 //! `shipper waf`: what audit logs of a web application firewall say, for who tunes its rules.
 
 mod directive;
-mod events;
+pub(super) mod events;
 mod report;
 mod top;
 mod variable;
