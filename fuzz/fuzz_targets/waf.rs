@@ -17,7 +17,7 @@ const SETTINGS: [&str; 4] = [
     "",
     "layout = 'upstream'\nmask_ip = 'truncate'\nalert_at = -1000000\nalert_fields = 'full'\nhost_from = 'name'",
     "layout = 'lean'\nuri = 'redact'\ncategory_from = 'tag'\nclient_ip_from = 'x-forwarded-for'\ntrusted_proxies = ['10.0.0.0/8']\nalert_at = 0",
-    "others = 'drop'\nuri = 'path'\ntimezone = 'America/St_Johns'\ncategory_weights = 'primary'\nbad_ips = ['0.0.0.0/0']",
+    "others = 'drop'\nuri = 'path'\ntimezone = 'America/St_Johns'\ncategory_weights = 'primary'\nbad_ips = ['0.0.0.0/0']\nkey = 'request'\nupstream_names = true\nalert_at = 0",
 ];
 
 /// The measurement, and the time at the end; between them no line may end.
@@ -40,7 +40,7 @@ fuzz_target!(|bytes: &[u8]| {
     let place = Place { start: 0, len: frame.len() as u32 };
     let record = Record { frame, origin, received: 1_640_995_200_000_000_000, own: false };
     let fate = {
-        let (_, mut out) = draft.outbox(place, 0, &[Some(0), Some(1)], origin);
+        let (_, mut out) = draft.outbox(place, 0, &[Some(0), Some(1), Some(2)], origin);
         handler.handle(&record, &mut Parser::new().alert(frame), &mut out)
     };
     let batch = draft.finish(0, Position::Count(1), 0);

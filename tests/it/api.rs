@@ -183,6 +183,49 @@ fn a_sink_that_holds_fails_health_and_readiness_and_not_liveness() {
 }
 
 #[test]
+fn a_source_that_brings_nothing_where_something_is_expected_fails_health_until_it_does() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("alerts.json");
+    fs::write(&file, line(0)).unwrap();
+    let config = config(&file, &dir.path().join("out.json"), "").replace("start_at", "expect_events_every = \"1s\"\nstart_at");
+    let (started, address) = start(&config, dir.path());
+    until("it is silent", || get(address, "/health").code == 503);
+    let told = get(address, "/health").json();
+    assert!(told["reasons"].to_string().contains("sources.alerts.events is holding: no record came for 1 s"), "{told}");
+    assert!(
+        samples(&get(address, "/metrics").body)["shipper_component_state{component=\"sources.alerts.events\",state=\"holding\"}"] == 1.0
+    );
+    let append = || {
+        let mut all = fs::File::options().append(true).open(&file).unwrap();
+        all.write_all(line(1).as_bytes()).unwrap();
+    };
+    until("it is heard of", || {
+        append();
+        get(address, "/health").code == 200
+    });
+    assert!(started.agent.drain());
+}
+
+#[test]
+fn health_tells_what_components_count_and_how_their_last_tries_went() {
+    let dir = tempfile::tempdir().unwrap();
+    let (started, address) = start(&config(&dir.path().join("alerts.json"), &dir.path().join("out.json"), ""), dir.path());
+    let sink = started.board.enter("sinks.out");
+    sink.level("shipper_test_waiting", "Waiting", &[("of", "a")]).set(7);
+    let told =
+        || get(address, "/health").json()["components"].as_array().unwrap().iter().find(|c| c["name"] == "sinks.out").unwrap().clone();
+    assert_eq!((&told()["figures"]["test_waiting{of=a}"], told().get("last_success_seconds")), (&7.into(), None));
+    let mono = 1;
+    [false, true, false].into_iter().for_each(|is_good| sink.tried(is_good, mono));
+    let tries = told();
+    assert_eq!((&tries["last_5_minutes"]["succeeded"], &tries["last_5_minutes"]["failed"]), (&1.into(), &2.into()));
+    assert!(tries["last_success_seconds"].as_f64().is_some_and(|seconds| seconds < 60.0), "{tries}");
+    let all = get(address, "/health").json();
+    assert!(all["resident_bytes"].as_u64().unwrap() > 0 && all["cpu_seconds"].as_f64().unwrap() > 0.0, "{all}");
+    assert!(started.agent.drain());
+}
+
+#[test]
 fn a_source_that_gets_nothing_acked_is_stalled_until_it_moves() {
     let dir = tempfile::tempdir().unwrap();
     let (file, out) = (dir.path().join("alerts.json"), dir.path().join("later/out.json"));
@@ -204,13 +247,95 @@ fn a_source_that_gets_nothing_acked_is_stalled_until_it_moves() {
     assert!(started.agent.drain());
 }
 
+fn alert(n: u64, now_ms: i64) -> String {
+    let time = jiff::Timestamp::from_millisecond(now_ms - 10_000 + n as i64).unwrap();
+    let (severity, entity) = (["High", "Low"][n as usize % 2], ["host<1>", "host/2", "höst 3"][n as usize % 3]);
+    format!(
+        "{{\"id\":\"a{n:04}\",\"entity\":\"{entity}\",\"timestamp\":\"{time}\",\"severity\":\"{severity}\",\"prediction_score\":0.75,\
+         \"features\":{{\"cpu_usage_mean\":{}}},\"source\":{{\"type\":\"kafka\"}}}}\n",
+        n as f64 / 1000.0
+    )
+}
+
+#[test]
+fn alerts_in_memory_are_listed_counted_and_shown_and_what_is_none_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let (file, out) = (dir.path().join("alerts.json"), dir.path().join("out.json"));
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    let all: String = (0..1500).map(|n| alert(n, now_ms)).chain([line(7)]).collect();
+    fs::write(&file, &all).unwrap();
+    let config = config(&file, &out, "") + "[sinks.recent]\nkind = \"memory\"\nrequired = true\ninputs = [\"all\"]\n";
+    let (started, address) = start(&config, dir.path());
+    let counts = started.metrics.branch("alerts", "all");
+    until("all is settled", || counts.read.get() == all.len() as u64 && counts.in_flight.get() == 0);
+    assert_eq!(counts.dead_letter.total(), line(7).len() as u64, "what is no alert goes into the dead letter");
+
+    let ids = |reply: &Reply| -> Vec<String> {
+        assert_eq!((reply.code, reply.header("shipper-alerts")), (200, Some("memory")), "{}", reply.body);
+        reply.json().as_array().unwrap().iter().map(|alert| alert["id"].as_str().unwrap().to_owned()).collect()
+    };
+    let list = get(address, "/api/alerts");
+    assert_eq!(ids(&list), (500..1500).rev().map(|n| format!("a{n:04}")).collect::<Vec<_>>());
+    assert_eq!(ids(&get(address, "/api/alerts?severity=high&limit=2")), ["a1498", "a1496"]);
+    assert_eq!(ids(&get(address, "/api/alerts?entity=h%C3%B6st+3&limit=1&before=a1499")), ["a1496"]);
+    let first = get(address, "/api/alerts?entity=host/2&limit=600");
+    assert_eq!((ids(&first).len(), first.header("link")), (333, None));
+    let page = get(address, "/api/alerts?limit=600");
+    let next = page.header("link").unwrap().trim_start_matches('<').split('>').next().unwrap().to_owned();
+    assert_eq!(ids(&get(address, &next)), (500..900).rev().map(|n| format!("a{n:04}")).collect::<Vec<_>>());
+    assert_eq!(get(address, "/api/alerts/a0600").json()["severity"], "High");
+    for (path, code, why) in [
+        ("/api/alerts?days=seven", 400, "is no number of days"),
+        ("/api/alerts?limit=2000", 400, "from 1 to 1000"),
+        ("/api/alerts?sort=asc", 400, "no parameter"),
+        ("/api/alerts?before=a0001", 404, "past its retention"),
+        ("/api/alerts/a0001", 404, "no alert has the id"),
+        ("/api/entity/host9", 404, "nothing is known of an entity"),
+    ] {
+        let reply = get(address, path);
+        let told = reply.json()["error"].as_str().unwrap_or_default().to_owned();
+        assert!(reply.code == code && told.contains(why), "{path}: {} {told}", reply.code);
+    }
+    let stats = get(address, "/api/stats").json();
+    assert_eq!(
+        (&stats["alert_count"], &stats["severity_counts"]["Critical"], &stats["severity_counts"]["High"]),
+        (&1000.into(), &0.into(), &500.into())
+    );
+    assert_eq!(stats["source_counts"], serde_json::json!({"kafka": 1000}));
+    let entity = get(address, "/api/entity/host%2F2").json();
+    assert_eq!((&entity["entity"], &entity["of"], &entity["data_points"]), (&"host/2".into(), &"alerts".into(), &333.into()));
+    assert_eq!(entity["features"]["cpu_usage_mean"]["max"], 1.498);
+    let page = get(address, "/").body;
+    assert!(page.contains("host&lt;1&gt;") && page.contains("/api/alerts/a1499"), "{page}");
+    started.agent.drain();
+
+    let (started, address) = start(&self::config(&dir.path().join("b.json"), &out, ""), &dir.path().join("other"));
+    let nowhere = get(address, "/api/alerts");
+    assert_eq!((nowhere.code, nowhere.json()["error"].as_str().unwrap().contains("add a sink of kind memory")), (404, true));
+    assert!(!get(address, "/").body.contains("<h2>Alerts"));
+    started.agent.drain();
+}
+
 #[test]
 fn what_is_not_there_and_what_is_not_allowed_is_told() {
     let dir = tempfile::tempdir().unwrap();
     let (started, address) = start(&config(&dir.path().join("a.json"), &dir.path().join("out.json"), ""), dir.path());
     let unknown = get(address, "/nothing%3Cb%3E?x=1");
     assert_eq!((unknown.code, unknown.header("content-type")), (404, Some("application/json")));
-    assert_eq!(unknown.json()["routes"], serde_json::json!(["/", "/metrics", "/health", "/health/live", "/health/ready"]));
+    assert_eq!(
+        unknown.json()["routes"],
+        serde_json::json!([
+            "/",
+            "/metrics",
+            "/health",
+            "/health/live",
+            "/health/ready",
+            "/api/alerts",
+            "/api/alerts/ID",
+            "/api/stats",
+            "/api/entity/ID"
+        ])
+    );
     for (method, path) in [("POST", "/"), ("DELETE", "/metrics"), ("PUT", "/health")] {
         let refused = ask(address, method, path);
         assert_eq!((refused.code, refused.header("allow")), (405, Some("GET, HEAD")), "{method} {path}");

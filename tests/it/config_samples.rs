@@ -85,6 +85,51 @@ fn the_sample_for_a_firewall_writes_nothing_until_a_database_is_named_and_is_rig
 }
 
 #[test]
+fn the_sample_for_detection_reads_nothing_until_brokers_are_named_and_is_right_with_all_its_settings() {
+    let text = text_of(&root().join("packaging/apt.toml"));
+    let errors = plan(&text).expect_err("nothing is read by accident");
+    let keys: Vec<_> = errors.0.iter().map(|error| error.key.as_str()).collect();
+    assert_eq!(keys, ["sources.events.brokers"], "{errors}");
+    let text = switched_on(&text).replace(r#"inputs = ["events"]"#, r#"inputs = ["events", "alerts", "indexer"]"#);
+    let text = text
+        .replace(r#"["apt.event"]"#, r#"["apt.event", "sigma.event"]"#)
+        .replace(r#"["apt", "detector"]"#, r#"["apt", "detector", "sigma"]"#);
+    assert!(!text.contains("\n#kind") && text.contains("\nindices = ") && text.contains("\nrules = "), "{text}");
+    plan(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+}
+
+#[test]
+fn the_sample_for_streams_of_events_is_right_once_brokers_and_a_database_are_named() {
+    let text = text_of(&root().join("packaging/waf-streams.toml"));
+    let errors = plan(&text).expect_err("nothing is written by accident");
+    let keys: Vec<_> = errors.0.iter().map(|error| error.key.as_str()).collect();
+    assert_eq!(keys, ["sources.topic.brokers", "sinks.influx.bucket", "sinks.influx.url", "sinks.alerts.url"], "{errors}");
+    let text = switched_on(&text);
+    plan(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+}
+
+#[test]
+fn the_environment_of_the_realtime_processor_fills_what_a_config_leaves_out() {
+    let text = text_of(&root().join("packaging/waf-streams.toml"));
+    let env = [
+        ("KAFKA_BROKERS", "kafka:9092"),
+        ("REDIS_URL", "redis://redis:6379"),
+        ("INFLUXDB_URL", "http://waf-influxdb:8086"),
+        ("INFLUXDB_ORG", "waf-org"),
+        ("INFLUXDB_BUCKET", "waf-realtime"),
+        ("INFLUXDB_TOKEN", "hush"),
+        ("SHIPPER__SOURCES__TOPIC__GROUP", "another"),
+    ];
+    let env = env.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+    let host = Host { name: "host".into(), embedded: None };
+    let plan = Plan::build(Config::read(Node::parse_toml(&text).unwrap(), env, &[], &host)).unwrap_or_else(|errors| panic!("{errors}"));
+    let told = format!("{:?}", plan.sources.iter().map(|source| &source.spec).collect::<Vec<_>>());
+    assert!(told.contains("\"kafka:9092\"") && told.contains("\"another\"") && !told.contains("hush"), "{told}");
+    let told = format!("{:?}", plan.sinks.iter().map(|sink| &sink.spec).collect::<Vec<_>>());
+    assert!(told.contains("waf-influxdb") && told.contains("INFLUXDB_TOKEN") && !told.contains("hush"), "{told}");
+}
+
+#[test]
 fn every_config_in_the_pages_is_taken_by_the_reader() {
     let mut seen = 0;
     for page in pages() {

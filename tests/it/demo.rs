@@ -58,6 +58,17 @@ fn every_event_of_an_audit_log_is_one_point_and_every_grave_one_an_alert() {
 }
 
 #[test]
+fn events_of_a_site_are_alerts_where_they_are_grave_and_stand_in_one_window_each() {
+    for engine in engines() {
+        let sums = sums(&["--system", "apt", "--for", "4s", "--rate", "2000", "--json", "--engine", engine]);
+        assert_eq!(sums["adds_up"], true, "{sums}");
+        let n = |name: &str| sums[name].as_u64().unwrap_or_else(|| panic!("{name}: {sums}"));
+        assert!(n("marked_events") > 100 && n("anomalous_messages") > 100 && n("windows") > 100, "{sums}");
+        assert!(n("dead_letter_bytes") > 0 && n("written_parts") == 2, "{sums}");
+    }
+}
+
+#[test]
 fn a_file_of_broken_and_whole_lines_is_shipped_once() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("alerts.json");
@@ -82,4 +93,5 @@ fn a_broker_that_is_not_there_and_a_system_that_is_unknown_are_told() {
     assert_eq!(demo(&["--system", "none"]).status.code(), Some(64));
     assert_eq!(demo(&["--system", "misp", "--file", "alerts.json"]).status.code(), Some(64));
     assert_eq!(demo(&["--system", "waf", "--brokers", "h:9092"]).status.code(), Some(64));
+    assert_eq!(demo(&["--system", "apt", "--brokers", "h:9092"]).status.code(), Some(64));
 }

@@ -3,6 +3,9 @@
 
 mod agent;
 mod api;
+mod apt_commands;
+mod apt_import;
+mod apt_score;
 mod cli_doctor;
 mod cli_intel;
 mod cli_state;
@@ -10,6 +13,7 @@ mod config_import;
 mod config_samples;
 mod dashboard;
 mod demo;
+mod detector;
 mod engines;
 mod indicators;
 mod influx;
@@ -23,12 +27,16 @@ mod misp;
 mod misp_import;
 #[path = "../support/misp.rs"]
 mod misp_standin;
+mod opensearch;
 mod own;
 mod pages;
+mod sigma;
 mod sim;
 mod stages;
 mod tables;
 mod tidy;
+mod tree_of_files;
+mod vectors_apt;
 mod vectors_dfn;
 mod vectors_dfn_config;
 mod vectors_framing;

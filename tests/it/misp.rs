@@ -397,7 +397,8 @@ impl Outage {
     }
     fn spool_bytes(&self) -> u64 {
         let files = std::fs::read_dir(self.path("state").join("spool")).into_iter().flatten().flatten();
-        files.map(|file| file.metadata().unwrap().len()).sum()
+        // One that is worked off meanwhile is gone.
+        files.map(|file| file.metadata().map_or(0, |of| of.len())).sum()
     }
     /// Alert and value of every match so far.
     fn matches(&self) -> std::collections::BTreeSet<(usize, String)> {

@@ -16,13 +16,13 @@ const LAYERS: &[&[&str]] = &[
     &["cli"],
     &["topology"],
     &["sources", "handlers", "stages", "lookups", "reference", "sinks", "scan", "api"],
-    &["net"],
+    &["net", "put_by"],
     &["store", "parcel"],
     &["alert", "batch", "framing", "ledger", "checkpoint", "dead_letter", "spool", "tables", "intel", "detect", "synth"],
     &["io"],
     &["ring"],
     &["metrics", "register"],
-    &["clock", "hmac", "journal", "limits", "position"],
+    &["clock", "hmac", "journal", "json", "limits", "position"],
 ];
 
 /// Arrows within a row that are meant.
@@ -41,7 +41,7 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("io_uring", &["src/io/probe.rs"]),
     ("rdkafka", &["src/net/kafka/", "tools/"]),
     ("crossbeam", &["src/ring/"]),
-    ("flate2", &["src/sinks/file/", "src/sinks/influx/"]),
+    ("flate2", &["src/sinks/file/", "src/sinks/influx/", "src/cli/apt/"]),
     ("inotify", &["src/io/watch.rs"]),
     ("argh", &["src/cli/", "src/main.rs", "tools/"]),
     ("anyhow", &["src/cli/", "src/main.rs", "tools/"]),
@@ -51,6 +51,9 @@ const ADDRESSES: &[(&str, &[&str])] = &[
     ("maxminddb", &["src/tables/geoip/"]),
     ("openssl", &["src/net/tls/"]),
     ("reqwest", &["src/net/http.rs"]),
+    ("rsigma_eval", &["src/tables/sigma/rsigma.rs"]),
+    ("rsigma_parser", &["src/tables/sigma/rsigma.rs"]),
+    ("tract_onnx", &["src/tables/model/onnx.rs"]),
     ("redis", &["src/net/redis.rs", "src/net/redis/", "src/sinks/mod.rs"]), // sinks has a module of that name
     ("rustls", &["src/net/"]),
     ("prometheus_client", &["src/metrics.rs", "src/metrics/", "src/api/"]),

@@ -65,7 +65,8 @@ impl House {
         let now = || format!("{:?} of {} bytes", self.watermark(), size());
         wait("the saved watermark is at the end of the file", || self.watermark().1 == size(), now);
     }
-    fn config(&self) -> PathBuf {
+    /// Writes the config, and says where it is.
+    pub fn config(&self) -> PathBuf {
         let path = self.dir.path().join("shipper.toml");
         let (state, channel) = (self.dir.path().join("state"), self.alerts().join("alerts.json"));
         // A graph with a source of its own is whole.

@@ -3,6 +3,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::{Read, Write as _},
+    os::unix::net::UnixStream,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -20,7 +22,8 @@ fn events() -> u64 {
     std::env::var("SERVICES_EVENTS").map_or(20_000, |text| text.parse().expect("SERVICES_EVENTS is a number"))
 }
 
-fn connection(brokers: &str) -> Connection {
+/// How to reach the plain cluster.
+pub fn connection(brokers: &str) -> Connection {
     Connection { brokers: vec![brokers.to_owned()], client_id: "test".into(), ..Connection::default() }
 }
 
@@ -55,9 +58,14 @@ fn until_found(out: &[&Path], what: &str, count: u64) {
     wait(&format!("{what}: all {count} are found"), || missing() == 0, || format!("{} are missing", missing()));
 }
 
-/// What the group has committed, by partition.
+/// What the group `g-TOPIC` has committed, by partition.
 fn committed(topic: &str) -> BTreeMap<u32, u64> {
-    let text = services(&["tool", "kafka", "groups", "--describe", "--group", &format!("g-{topic}")]);
+    committed_by(&format!("g-{topic}"), topic)
+}
+
+/// What a group has committed, by partition.
+pub fn committed_by(group: &str, topic: &str) -> BTreeMap<u32, u64> {
+    let text = services(&["tool", "kafka", "groups", "--describe", "--group", group]);
     let row = |line: &str| {
         let columns: Vec<&str> = line.split_whitespace().collect();
         (columns.get(1) == Some(&topic)).then(|| Some((columns.get(2)?.parse().ok()?, columns.get(3)?.parse().ok()?))).flatten()
@@ -138,6 +146,44 @@ fn three_members_share_six_partitions_and_hand_them_over() {
     for (house, _) in &houses {
         assert_eq!(house.dead_letters().len(), 0);
     }
+}
+
+/// Offsets that the agent says it is behind, by partition.
+fn lags(socket: &Path) -> BTreeMap<String, i64> {
+    let mut text = String::new();
+    if let Ok(mut stream) = UnixStream::connect(socket) {
+        stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: here\r\n\r\n").unwrap();
+        stream.read_to_string(&mut text).unwrap();
+    }
+    let row = |line: &str| {
+        let (labels, value) = line.strip_prefix("shipper_kafka_lag_offsets{")?.split_once("} ")?;
+        Some((labels.split("partition=\"").nth(1)?.split('"').next()?.to_owned(), value.parse().ok()?))
+    };
+    text.lines().filter_map(row).collect()
+}
+
+#[test]
+fn the_lag_of_each_partition_is_told_in_offsets() {
+    let Some(brokers) = given("KAFKA_BROKERS") else { return };
+    make_topic("kafka", "in-lag", 2, &[]);
+    let (mut folder, mut socket) = (PathBuf::new(), PathBuf::new());
+    let house = House::with(|dir| {
+        (folder, socket) = (dir.join("later"), dir.join("api.sock"));
+        let (path, listen) = (folder.join("out.jsonl").display().to_string(), format!("unix:{}", socket.display()));
+        format!(
+            "[api]\nlisten = {listen:?}\n[sources.events]\nkind = \"kafka\"\nbrokers = [{brokers:?}]\ntopics = [\"in-lag\"]\ngroup = \"g-in-lag\"\n\
+             options = {{ \"statistics.interval.ms\" = \"500\" }}\n[handlers.all]\nkind = \"forward\"\ninputs = [\"events\"]\n\
+             [sinks.out]\nkind = \"file\"\npath = {path:?}\ninputs = [\"all\"]\n"
+        )
+    });
+    let mut writer = Writer::open(&connection(&brokers), "in-lag");
+    writer.write(0..1000);
+    let agent = house.start();
+    let sum = || lags(&socket).values().sum::<i64>();
+    wait("nothing is settled yet", || lags(&socket).len() == 2 && sum() == 1000, || format!("{:?}\n{}", lags(&socket), agent.said()));
+    fs::create_dir(&folder).unwrap();
+    wait("all is settled", || lags(&socket).len() == 2 && sum() == 0, || format!("{:?}\n{}", lags(&socket), agent.said()));
+    agent.stop();
 }
 
 #[test]

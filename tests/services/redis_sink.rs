@@ -5,6 +5,7 @@ use std::{
     fs,
     io::{BufRead, BufReader, Write},
     net::TcpStream,
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -15,6 +16,9 @@ use crate::{
     broker::{certificate, given, services},
     driven::{Driven, check, outage, spec},
 };
+
+/// Who disturbs `redis-alerts` has it alone.
+pub static ALERTS: Mutex<()> = Mutex::new(());
 
 fn redis(service: &str, args: &[&str]) -> String {
     services(&[&["tool", service][..], args].concat())
@@ -159,6 +163,7 @@ fn what_a_person_must_mend_holds_and_names_it() {
 #[test]
 fn lost_connections_a_full_memory_a_replica_and_a_flush_push_nothing_twice_and_lose_nothing() {
     let Some(url) = given("REDIS_ALERTS_URL") else { return };
+    let _alone = ALERTS.lock().unwrap_or_else(PoisonError::into_inner);
     let service = "redis-alerts";
     redis(service, &["flushall"]);
     let sink = start(&url, "list = 'waf:alerts'\nlist_max = 1000000\ntimeout = '500ms'");

@@ -45,23 +45,24 @@ impl Writer {
 
     /// Writes the records of these numbers, over all partitions.
     pub fn write(&mut self, numbers: std::ops::Range<u64>) {
-        self.send(None, numbers.map(|n| format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(200)).into_bytes()));
+        self.send(numbers.map(|n| (None, format!("{{\"n\":{n},\"pad\":\"{}\"}}", "x".repeat(200)).into_bytes())));
     }
 
     /// Writes records with an empty value.
     pub fn tombstones(&mut self, count: u64) {
-        self.send(None, (0..count).map(|_| Vec::new()));
+        self.send((0..count).map(|_| (None, Vec::new())));
     }
 
     /// Writes one record with a key.
     pub fn keyed(&mut self, key: &str, value: &str) {
-        self.send(Some(key.as_bytes()), std::iter::once(value.as_bytes().to_vec()));
+        self.send(std::iter::once((Some(key.as_bytes().to_vec()), value.as_bytes().to_vec())));
     }
 
-    fn send(&mut self, key: Option<&[u8]>, payloads: impl Iterator<Item = Vec<u8>>) {
+    /// Writes records of one's own: key, value.
+    pub fn send(&mut self, records: impl Iterator<Item = (Option<Vec<u8>>, Vec<u8>)>) {
         let (mut open, mut done) = (0u64, 0u64);
-        for payload in payloads {
-            let batch = message(key, &payload);
+        for (key, payload) in records {
+            let batch = message(key.as_deref(), &payload);
             self.next += 1;
             while let Err(error) = self.client.send(&batch.message(0), Tag(self.next)) {
                 assert!(matches!(error, SendError::Full), "not sent");

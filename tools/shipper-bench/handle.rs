@@ -14,6 +14,7 @@ use shipper::{
     register::{Errors, Node, Section},
     synth::{
         ALERT_BYTES_MEAN, Mix, Synth,
+        apt::simulation::{Settings, Simulation},
         firewall::{Events, Form},
     },
 };
@@ -58,6 +59,7 @@ impl Handle {
         let alerts = match &self.file {
             Some(path) => fs::read(path).with_context(|| format!("cannot read {}; make one with `shipper-bench gen`", path.display()))?,
             None if self.handler == "waf" => events(self.form, self.bytes),
+            None if self.handler == "apt" => simulated(self.bytes),
             None => synthetic(self.mix, self.bytes),
         };
         let mut refused = 0;
@@ -103,6 +105,19 @@ fn events(form: Form, bytes: u64) -> Vec<u8> {
     let (mut lines, mut made) = (Vec::with_capacity(bytes as usize + 4096), Events::new(form, 10_000));
     while (lines.len() as u64) < bytes {
         made.event(&mut lines, 1_773_465_912_000_000_000 + made.ordinal() * 2_000_000);
+    }
+    lines
+}
+
+/// Events of a simulated site.
+fn simulated(bytes: u64) -> Vec<u8> {
+    let mut lines = Vec::with_capacity(bytes as usize + 4096);
+    for made in Simulation::new(Settings::new(1, 1_773_465_912_000_000_000)) {
+        lines.extend_from_slice(&made.json);
+        lines.push(b'\n');
+        if lines.len() as u64 >= bytes {
+            break;
+        }
     }
     lines
 }
