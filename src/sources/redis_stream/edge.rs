@@ -441,13 +441,25 @@ impl Edge {
                 self.lost(stream, gone, "acked");
             }
         }
+        let read: Vec<Id> = sorted.taken.iter().map(|taken| taken.id).collect();
+        let all_in = self.bring_all(stream, sorted.taken).await;
+        if !all_in {
+            // They were given out to be read at our end, which is nobody's fault.
+            let left: Vec<Id> = read.into_iter().filter(|id| !stream.held.borrow().has(*id)).collect();
+            control.touch(&stream.key, &self.reader(), &left, Some(0)).await?;
+        }
+        Ok(all_in)
+    }
+
+    /// In batches that are not too long; false if the home takes no more.
+    async fn bring_all(&self, stream: &Stream, entries: Vec<Taken>) -> bool {
         let (mut batch, mut ids) = (Entries::default(), Vec::new());
-        for Taken { id, bytes, refused } in sorted.taken {
+        for Taken { id, bytes, refused } in entries {
             if !batch.is_empty()
                 && batch.bytes() + bytes.len() > limits::ENTRIES_BYTES
                 && !self.bring(stream, std::mem::take(&mut batch), std::mem::take(&mut ids)).await
             {
-                return Ok(false);
+                return false;
             }
             if let (Some((reason, _)), Some(_)) = (&refused, &self.settings.dead_stream) {
                 stream.dead.borrow_mut().insert(id, (reason, bytes.clone()));
@@ -457,9 +469,9 @@ impl Edge {
             ids.push(id);
         }
         if batch.is_empty() {
-            return Ok(!self.link.is_closed());
+            return !self.link.is_closed();
         }
-        Ok(self.bring(stream, batch, ids).await)
+        self.bring(stream, batch, ids).await
     }
 
     async fn bring(&self, stream: &Stream, batch: Entries, ids: Vec<Id>) -> bool {
