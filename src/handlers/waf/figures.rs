@@ -24,6 +24,8 @@ pub(super) static WRITER: Figure =
 pub(super) static SALVAGED: Figure =
     counter("shipper_waf_salvaged", "Events that were read although their line was broken, by what was wrong", ["kind", ""]);
 
+pub(super) static REFUSED: Figure = counter("shipper_waf_refused", "Lines of which no event could be made, by reason", ["reason", ""]);
+
 pub(super) static ALERTS: Figure = counter("shipper_waf_alerts", "Events grave enough for an alert, by what became of it", ["outcome", ""]);
 
 pub(super) static NO_MESSAGES: Figure = counter(

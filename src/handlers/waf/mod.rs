@@ -207,7 +207,10 @@ impl Handler for Running {
         });
         fate.unwrap_or_else(|refusal| match refusal {
             refusal if judge.settings.drops_others && refusal.is_foreign() => Fate::Dropped(refusal.reason()),
-            refusal => Fate::Rejected(refusal.into()),
+            refusal => {
+                out.count(&figures::REFUSED, Counted::One([refusal.reason(), ""]));
+                Fate::Rejected(refusal.into())
+            }
         })
     }
 

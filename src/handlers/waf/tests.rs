@@ -242,18 +242,30 @@ fn both_entries_of_one_request_have_one_key() {
     assert_ne!(of("a", &no_port), of("b", &no_port), "without a port nothing tells that it is one connection");
 }
 
+fn figures(settings: &str, frame: &str) -> Vec<String> {
+    let mut handler = with(settings);
+    let frame = frame.as_bytes();
+    let origin = Origin { stream: "redis/waf", offset: 7, len: None };
+    let mut draft = Draft::new(Slab::from_bytes(frame.to_vec()));
+    let place = Place { start: 0, len: u32::try_from(frame.len()).unwrap() };
+    let record = Record { frame, origin, received: 0, own: false };
+    handler.handle(&record, &mut Parser::new().alert(frame), &mut draft.outbox(place, 0, &[Some(0), Some(1)], origin).1);
+    let told = |c: &crate::batch::Counting| format!("{}{:?} {:?}", c.figure.name, c.figure.labels, c.counted);
+    draft.figures().iter().map(told).collect()
+}
+
+#[test]
+fn what_is_refused_is_counted_by_reason() {
+    assert_eq!(figures("", r#"{"a":1}"#), [r#"shipper_waf_refused["reason", ""] One(["no_transaction", ""])"#]);
+    assert_eq!(figures("others = 'drop'", r#"{"a":1}"#), [""; 0], "what is somebody else's is not");
+}
+
 #[test]
 fn figures_are_told_by_both_names_if_asked() {
     let counted = |settings: &str| {
-        let mut handler = with(settings);
-        let frame = seed().to_string().into_bytes();
-        let origin = Origin { stream: "redis/waf", offset: 7, len: None };
-        let mut draft = Draft::new(Slab::from_bytes(frame.clone()));
-        let place = Place { start: 0, len: u32::try_from(frame.len()).unwrap() };
-        let record = Record { frame: &frame, origin, received: 0, own: false };
-        handler.handle(&record, &mut Parser::new().alert(&frame), &mut draft.outbox(place, 0, &[Some(0), Some(1)], origin).1);
-        let told = |c: &crate::batch::Counting| format!("{}{:?} {:?}", c.figure.name, c.figure.labels, c.counted);
-        draft.figures().iter().map(told).filter(|text| text.starts_with("waf_")).collect::<Vec<_>>()
+        let mut told = figures(settings, &seed().to_string());
+        told.retain(|text| text.starts_with("waf_"));
+        told
     };
     assert_eq!(counted(""), Vec::<String>::new());
     let expected = [
