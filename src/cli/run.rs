@@ -12,7 +12,7 @@ use argh::FromArgs;
 use super::{DEFAULT_CONFIG, UNAVAILABLE, log::Log, signals::Asked, systemd::Systemd};
 use crate::{
     api::Bound,
-    clock::SystemClock,
+    clock::{SystemClock, nanos},
     io::{
         self, Disk, Watcher,
         disk::{RealDisk, StateLock},
@@ -314,6 +314,7 @@ fn open_store(state: &Path, letters: &Path, plan: &Plan) -> Result<(Writer, Opti
             OnFull::Stop => store::OnFull::Stop,
             OnFull::DropOldest => store::OnFull::DropOldest,
         },
+        dead_letter_age_max: plan.globals.dead_letter.max_age.map(nanos),
         ..store::Options::default()
     };
     Writer::open_apart(Box::new(RealDisk::new()), state, letters, options)

@@ -124,6 +124,16 @@ impl<E: Kept> Segments<E> {
         self.sealed.front().copied()
     }
 
+    /// The oldest segment that is no longer appended to.
+    pub(super) fn oldest_sealed(&self) -> Option<(u32, u64)> {
+        self.sealed.front().copied()
+    }
+
+    /// The segment that is appended to, if something in it was ever answered.
+    pub(super) fn tail_number(&self) -> Option<u32> {
+        self.tail.filter(|tail| !tail.fresh && !tail.unclean).map(|tail| tail.number)
+    }
+
     /// Appends as many of the waiting entries as the current segment takes, with one fsync.
     ///
     /// - `room`: bytes that may be written.
@@ -195,7 +205,8 @@ impl<E: Kept> Segments<E> {
         Ok(tail)
     }
 
-    fn seal(&mut self) {
+    /// The segment is appended to no more.
+    pub(super) fn seal(&mut self) {
         if let Some(tail) = self.tail.take() {
             self.sealed.push_back((tail.number, tail.len));
         }

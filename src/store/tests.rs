@@ -23,7 +23,7 @@ use crate::{
 const DIR: &str = "/state";
 
 fn small() -> Options {
-    Options { dead_letter_bytes_max: 1 << 20, on_full: OnFull::Stop, segment_bytes: 700 }
+    Options { dead_letter_bytes_max: 1 << 20, segment_bytes: 700, ..Options::default() }
 }
 
 fn entry(tag: u64) -> Entry {
@@ -299,6 +299,39 @@ fn the_oldest_gives_way_if_so_chosen_and_is_counted() {
     long.bytes = vec![b'x'; 3000];
     assert_eq!(writer.commit(vec![Job::DeadLetter { entry: long, tag: 41 }]), []);
     assert_eq!(kept(&disk), letters, "nothing is dropped for what can never fit");
+}
+
+#[test]
+fn what_is_too_old_goes_and_is_counted() {
+    const HOUR: u64 = 3_600_000_000_000;
+    let disk = TwinDisk::default();
+    let open = || {
+        let options = Options { dead_letter_age_max: Some(16 * HOUR), ..small() };
+        Writer::open(Box::new(disk.clone()), Path::new(DIR), options).unwrap().0
+    };
+    let began = "2026-03-14T00:00:00Z".parse::<jiff::Timestamp>().unwrap();
+    let at = |hour: u64| u64::try_from(began.as_nanosecond()).unwrap() + hour * HOUR;
+    let (mut writer, mut expired) = (open(), 0);
+    // One an hour, few enough that all would fit into one segment; an agent that is started anew each day.
+    for hour in 1..=48 {
+        if hour % 24 == 0 {
+            writer = open();
+        }
+        let mut entry = entry(hour);
+        entry.header.time = (began + jiff::SignedDuration::from_hours(hour as i64)).to_string();
+        writer.commit(vec![Job::DeadLetter { entry, tag: hour }]);
+        writer.age(at(hour));
+        expired += writer.take_expired().entries;
+        let oldest = kept(&disk).keys().next().copied().unwrap();
+        assert!(hour - oldest <= 17, "at {hour} {oldest} is still there");
+        assert!(oldest == 1 || hour - oldest >= 14, "at {hour} the oldest is {oldest}");
+    }
+    let left = kept(&disk).len() as u64;
+    assert_eq!(expired + left, 48);
+    assert_eq!(writer.take_dropped(), Dropped::default());
+    writer.age(at(48 + 40));
+    assert_eq!(kept(&disk).len(), 0);
+    assert_eq!(writer.take_expired().entries, left);
 }
 
 #[test]

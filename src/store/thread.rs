@@ -188,6 +188,7 @@ struct Running {
 /// How the store waits: by parking a thread, or on an executor.
 trait Patience {
     fn mono(&self) -> Nanos;
+    fn now(&self) -> Nanos;
     /// Waits for a push, a nudge or the close, at most until `until`.
     fn wait<'a>(&'a self, mailbox: &'a Mailbox<Box<Asked>>, until: Option<Nanos>) -> LocalFuture<'a, ()>;
 }
@@ -203,6 +204,7 @@ impl Running {
                 self.wait_for_more(on).await;
                 self.commit();
             }
+            self.age(on.now());
             if closed {
                 return;
             }
@@ -240,6 +242,15 @@ impl Running {
         self.gather();
     }
 
+    fn age(&mut self, now: Nanos) {
+        self.writer.age(now);
+        let expired = self.writer.take_expired();
+        if expired.entries > 0 {
+            self.standing.dropped("dead_letter_age", expired.entries);
+            self.dead_letter_bytes.store(self.writer.dead_letter_bytes(), Ordering::Relaxed);
+        }
+    }
+
     fn commit(&mut self) {
         let all = self.writer.commit(std::mem::take(&mut self.gathered));
         // Before the answers: what is no longer on its way is counted on disk.
@@ -274,6 +285,9 @@ impl Patience for Parked {
     fn mono(&self) -> Nanos {
         self.0.mono()
     }
+    fn now(&self) -> Nanos {
+        self.0.now()
+    }
     fn wait<'a>(&'a self, mailbox: &'a Mailbox<Box<Asked>>, until: Option<Nanos>) -> LocalFuture<'a, ()> {
         let waker = Waker::from(Arc::new(Unpark(thread::current())));
         let mut cx = Context::from_waker(&waker);
@@ -292,6 +306,9 @@ impl Patience for Parked {
 impl Patience for dyn Executor {
     fn mono(&self) -> Nanos {
         self.clock().mono()
+    }
+    fn now(&self) -> Nanos {
+        self.clock().now()
     }
     fn wait<'a>(&'a self, mailbox: &'a Mailbox<Box<Asked>>, until: Option<Nanos>) -> LocalFuture<'a, ()> {
         Box::pin(async move {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     checkpoint::{self, Checkpoint, CheckpointError, Chosen, Slot, Snapshot, SnapshotError},
+    clock::Nanos,
     dead_letter::Entry,
     io::Disk,
     limits, spool,
@@ -24,13 +25,20 @@ pub struct Options {
     pub dead_letter_bytes_max: u64,
     /// What happens when they are used up.
     pub on_full: OnFull,
+    /// Nanoseconds after which an entry is removed; `None` keeps it until there is no room.
+    pub dead_letter_age_max: Option<Nanos>,
     /// Bytes after which a new segment is begun.
     pub segment_bytes: u64,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { dead_letter_bytes_max: limits::DEAD_LETTER_BYTES, on_full: OnFull::Stop, segment_bytes: limits::DEAD_LETTER_SEGMENT_BYTES }
+        Self {
+            dead_letter_bytes_max: limits::DEAD_LETTER_BYTES,
+            on_full: OnFull::Stop,
+            dead_letter_age_max: None,
+            segment_bytes: limits::DEAD_LETTER_SEGMENT_BYTES,
+        }
     }
 }
 
@@ -228,6 +236,20 @@ impl Writer {
         let all = [&self.letters_trouble, &self.spools_trouble, &self.checkpoint_trouble, &self.snapshot_trouble];
         let all: Vec<&str> = all.into_iter().flatten().map(String::as_str).collect();
         (!all.is_empty()).then(|| all.join("; and "))
+    }
+
+    /// Removes what has been in the dead letter for longer than it may be. Looks rarely; most calls cost nothing.
+    ///
+    /// - `now`: wall time.
+    pub fn age(&mut self, now: Nanos) {
+        if let Err(why) = self.letters.age(&*self.disk, now) {
+            self.letters_trouble = Some(why);
+        }
+    }
+
+    /// What [`age`](Self::age) has removed since the last call.
+    pub fn take_expired(&mut self) -> Dropped {
+        self.letters.take_expired()
     }
 
     /// What `drop_oldest` has removed since the last call.

@@ -45,6 +45,12 @@ pub static GLOBALS: &[Field] = &[
         "stop",
         "A full dead letter: `stop` holds the stream until there is room, `drop_oldest` removes the oldest entries and counts them as lost.",
     ),
+    Field::optional(
+        "dead_letter.max_age",
+        Type::Span,
+        "Age at which refused records are removed and counted as `dead_letter_age`, a sixteenth of it later at most: for records that hold personal \
+         data. They stay until the dead letter is full where unset.",
+    ),
     Field::new(
         "dead_letter.mask",
         Type::Bool,
@@ -104,6 +110,8 @@ pub struct DeadLetterSettings {
     pub path: PathBuf,
     pub max_bytes: u64,
     pub on_full: OnFull,
+    /// Refused records are removed at this age.
+    pub max_age: Option<Duration>,
     /// Bytes are not kept.
     pub mask: bool,
 }
@@ -159,6 +167,7 @@ impl Globals {
             dead_letter: DeadLetterSettings {
                 path: section.opt_path("dead_letter.path").unwrap_or_else(|| state_dir.join("dead-letter")),
                 max_bytes: section.bytes("dead_letter.max_bytes"),
+                max_age: section.opt_span("dead_letter.max_age"),
                 mask: section.bool("dead_letter.mask"),
                 on_full: if section.choice("dead_letter.on_full") == "drop_oldest" { OnFull::DropOldest } else { OnFull::Stop },
             },
