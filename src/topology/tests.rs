@@ -198,6 +198,21 @@ fn what_is_wrong_with_stages_is_told_as_well() {
 }
 
 #[test]
+fn one_stage_at_most_holds_a_source() {
+    let text = |more: &str, second: &str| {
+        format!(
+            "[sources.in]\nkind = 'stdin'\n{more}[handlers.apt]\nkind = 'apt'\ninputs = ['in']\n[handlers.more]\nkind = 'apt'\n\
+             inputs = ['{second}']\n[stages.one]\nkind = 'detector'\ninputs = ['apt.event']\n[stages.two]\nkind = 'detector'\n\
+             inputs = ['more.event']\n[sinks.out]\nkind = 'blackhole'\ninputs = ['apt', 'more', 'one', 'two']\n"
+        )
+    };
+    let kafka = "[sources.other]\nkind = 'kafka'\nbrokers = ['k:9092']\ntopics = ['t']\ngroup = 'g'\n";
+    assert_eq!(plan(&text(kafka, "other")).stages.len(), 2);
+    let told = wrong(&text("", "in"));
+    assert!(told.contains("stages.two: source \"in\" feeds \"one\" already, and only one such stage can hold it"), "{told}");
+}
+
+#[test]
 fn what_flows_into_a_stage_that_others_wait_for_is_waited_for_behind_it() {
     const TWO: &[Output] = &[Output { name: "", after: None }, Output { name: "confirm", after: Some(0) }];
     let text = format!("{STAGED}[sinks.back]\nkind = 'blackhole'\ninputs = ['all.confirm']\n");
