@@ -15,6 +15,26 @@ pub const SLABS_PER_SHARD: usize = 128;
 pub const CREDIT_BYTES: u64 = 16 << 20;
 /// Batches in flight per source. At least two, so that reading and sending overlap.
 pub const CREDIT_BATCHES: usize = 1024;
+/// What the API may have asked of scanning and is not done yet.
+pub const SCAN_WISHES: usize = 256;
+/// What the monitor found and nobody has taken yet; the oldest go.
+pub const MONITOR_RECORDS: usize = 1000;
+/// Relations of files to Suricata's events that are known as told.
+pub const SCAN_RELATIONS_MAX: usize = 100_000;
+/// Of these, and of events, the newest that are shown.
+pub const SCAN_RELATIONS_SHOWN: usize = 1000;
+/// Newest files that events may still come to relate to.
+pub const SCAN_RELATED_FILES: usize = 10_000;
+/// Alerts of one file to which a relation is added.
+pub const SCAN_AMENDED_ALERTS: u64 = 100;
+/// Files that one round of removals looks at, the oldest ones.
+pub const SCAN_CLEANUP_CANDIDATES: usize = 100_000;
+/// Of these, how many are asked for at once.
+pub const SCAN_CLEANUP_PAGE: usize = 1000;
+/// Characters of a text of others in a line of the log.
+pub const LOGGED_CHARS: usize = 500;
+/// Records that source `scan` brings at once; an alert is a few KiB.
+pub const FEED_RECORDS: usize = 64;
 /// Streams with their home on one shard (files of a glob, each one stream).
 pub const STREAMS_PER_SHARD: usize = 1024;
 /// Branches of one source: a branch's number is a `u8`.
@@ -54,10 +74,48 @@ pub const BATCH_MESSAGES_MAX: usize = 1 << 24;
 pub const KAFKA_QUEUE_BYTES: u64 = 16 << 20;
 /// Requests in flight per broker; idempotence keeps order up to five.
 pub const KAFKA_IN_FLIGHT_MAX: u32 = 5;
+/// Bytes of a broker's message that names a file to be scanned: a path, some metadata, what Zeek says.
+pub const SCAN_ENVELOPE_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a task's metadata, as JSON: they are kept with the task, and shown.
+pub const SCAN_METADATA_BYTES_MAX: usize = 4 << 10;
+/// Bytes of a worker's answer that are read: its status has said all.
+pub const SCAN_PUSH_ANSWER_BYTES_MAX: usize = 64 << 10;
+/// Bytes of a master's answer to its workers that are read, but for files: a hundred tasks with metadata.
+pub const SCAN_MASTER_ANSWER_BYTES_MAX: usize = 4 << 20;
 /// Milliseconds between two saves of the checkpoint.
 pub const CHECKPOINT_EVERY_MS: u64 = 1000;
 /// Milliseconds within which the store thread gathers writes into one fsync.
 pub const GROUP_COMMIT_MS: u64 = 50;
+/// Seconds that a lease of a task outlasts the timeout of its scan.
+pub const SCAN_LEASE_GRACE_S: u64 = 30;
+/// Children that one file may take with it; then nobody scans it again.
+pub const SCAN_POISON_MAX: u32 = 2;
+/// Every so many tasks given out, the oldest goes first, whatever its priority.
+pub const SCAN_OLDEST_EVERY: u64 = 8;
+/// Seconds for which a verdict counts for other files of the same bytes.
+pub const SCAN_VERDICT_TTL_S: u64 = 24 * 3600;
+/// Seconds for which outcomes, alerts and names of files are kept.
+pub const SCAN_RESULTS_AGE_S: u64 = 30 * 86_400;
+/// Outcomes, alerts, verdicts and names of files, of each so many: about 5 GiB on disk.
+pub const SCAN_RESULTS_MAX: u64 = 1_000_000;
+/// Seconds for which the audit of the API is kept.
+pub const SCAN_AUDIT_AGE_S: u64 = 90 * 86_400;
+/// Entries of the audit.
+pub const SCAN_AUDIT_MAX: u64 = 1_000_000;
+/// Seconds between two looks at what is too old.
+pub const SCAN_RETENTION_EVERY_S: u64 = 3600;
+/// Rows of one kind that are forgotten in one commit.
+pub const SCAN_RETENTION_ROWS: usize = 256;
+/// Operations in one commit of the task store.
+pub const SCAN_COMMIT_OPERATIONS: usize = 1024;
+/// Operations that may wait for the task store; one more is told so.
+pub const SCAN_OPERATIONS_MAX: usize = 1 << 16;
+/// Bytes of the task store's file that are kept in memory; redb's own default is 1 GiB.
+pub const SCAN_STORE_CACHE_BYTES: usize = 16 << 20;
+/// Bytes. A task store up to this size is checked whole at every start, a larger one only after a crash.
+pub const SCAN_STORE_CHECK_BYTES: u64 = 256 << 20;
+/// Resolved alerts of the monitor that are kept. Default of `history_max`.
+pub const MONITOR_ALERTS_MAX: u64 = 1000;
 /// Bytes that a rung of the ladder vouches for: the 4 KiB before its offset.
 pub const RUNG_BYTES: usize = 4 << 10;
 /// Rungs of one segment in the checkpoint: dense near the watermark, sparse to the start.
@@ -209,6 +267,38 @@ pub const API_CONNECTIONS_MAX: usize = 16;
 pub const API_REQUEST_MS: u64 = 10_000;
 /// Bytes of one request: a line and headers, no body is ever read.
 pub const API_REQUEST_BYTES_MAX: usize = 16 << 10;
+/// The same where scanning is served: workers wait for tasks, each on a connection of its own.
+pub const API_SCAN_CONNECTIONS_MAX: usize = 512;
+/// Of these, connections from one address.
+pub const API_CONNECTIONS_PER_ADDRESS: usize = 128;
+/// Milliseconds within which the body of a request must have come.
+pub const API_BODY_MS: u64 = 30_000;
+/// Milliseconds for an answer that waits for scans, behind the body.
+pub const API_ANSWER_MS: u64 = 90_000;
+/// Bytes of a body of JSON.
+pub const API_BODY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a result that a worker brings: an archive may have hundreds of members that match.
+pub const API_RESULT_BYTES_MAX: usize = 16 << 20;
+/// Depth of a body of JSON.
+pub const API_JSON_DEPTH_MAX: usize = 32;
+/// Callers whose requests are counted apart, by key or address.
+pub const API_CALLERS_MAX: usize = 4096;
+/// Keys of a keys file.
+pub const API_KEYS_MAX: usize = 10_000;
+/// Files whose bytes are on their way to workers at a time; each is in memory.
+pub const API_FILES_MAX: usize = 8;
+/// Seconds between two looks for uploads that are done with, while uploads come.
+pub const API_UPLOADS_SWEEP_S: u64 = 3600;
+/// Seconds that a request to scan waits for its files.
+pub const API_SCAN_WAIT_S: u64 = 60;
+/// Files of one request to scan a folder.
+pub const API_SCAN_FILES_MAX: usize = 1000;
+/// Metrics that a monitor tells apart by name.
+pub const MONITOR_METRICS_MAX: usize = 256;
+/// Newest values kept of each.
+pub const MONITOR_POINTS_MAX: usize = 1000;
+/// Rules of a monitor; each is held against its metric at every check.
+pub const MONITOR_RULES_MAX: usize = 100;
 /// Days before a certificate ends from which the log says so, once a day: time enough to ask for another.
 pub const CERTIFICATE_WARN_DAYS: u32 = 30;
 /// Bytes of one value that MISP can hold (its columns are of type `text`); a longer one is not asked.
@@ -337,3 +427,72 @@ pub const SIGMA_FIELDS_MAX: usize = 4096;
 pub const SIGMA_NESTED_MAX: usize = 16;
 /// Rules that one event sets off and that are told; the gravest first.
 pub const SIGMA_MATCHES_MAX: usize = 32;
+/// Bytes of the path of a file that is scanned: what Linux takes.
+pub const SCAN_PATH_BYTES_MAX: usize = 4096;
+/// Names of any kind that are looked at for one request to scan a folder.
+pub const SCAN_WALK_ENTRIES_MAX: usize = 100_000;
+/// Milliseconds between two listings of the folders that are watched for files to scan.
+pub const SCAN_LIST_EVERY_MS: u64 = 30_000;
+/// Of so many listings one looks at every file again, also at those that were handed on: a remote disk has no events.
+pub const SCAN_LIST_WHOLE_EVERY: u64 = 20;
+/// Milliseconds in which more of what happens in these folders is gathered: a tick of a kernel's clock at its slowest, so
+/// that a file written once more has another time.
+pub const SCAN_FOLD_MS: u64 = 10;
+/// Folders that are watched for files to scan.
+pub const SCAN_FOLDERS_MAX: usize = 10_000;
+/// Files that the watch hands on together: one group commit.
+pub const SCAN_FOUND_BATCH: usize = 256;
+/// Names told by Zeek's log that are remembered until a listing has seen their files.
+pub const SCAN_NAMED_MAX: usize = 10_000;
+/// Bytes of one file of YARA rules.
+pub const RULE_FILE_BYTES: u64 = 4 << 20;
+/// Bytes of all YARA files below one path.
+pub const RULE_FOLDER_BYTES: u64 = 64 << 20;
+/// Files below one path of rules, whatever they hold.
+pub const RULE_FILES_MAX: usize = 50_000;
+/// Folders inside each other below a path of rules, and rule files that include each other.
+pub const RULE_DEPTH_MAX: usize = 16;
+/// Bytes of all YARA text that is compiled, files that are included counted each time.
+pub const RULE_TEXT_BYTES: usize = 256 << 20;
+/// Bytes of compiled rules: 5,900 rules have 7 MB.
+pub const RULE_COMPILED_BYTES: u64 = 512 << 20;
+/// Seconds that compiling may take: 13,000 rules take 3.
+pub const RULE_COMPILE_S: u64 = 300;
+/// Bytes of the stack on which rules are compiled; of these only what is used takes memory.
+pub const COMPILE_STACK_BYTES: usize = 128 << 20;
+/// Problems of rules that are listed; the rest is counted.
+pub const RULE_ERRORS_MAX: usize = 1000;
+/// Places of matches that one outcome tells, those of all members together; beyond, matches are told without them.
+pub const SCAN_PLACES_MAX: usize = 50_000;
+/// Bytes that a member may have whatever its ratio is: text of one letter is no bomb.
+pub const UNPACK_RATIO_FREE_BYTES: u64 = 1 << 20;
+/// Bytes of a member's name that are kept.
+pub const UNPACK_NAME_BYTES: usize = 1024;
+/// Files after which a scan child is replaced by a fresh one.
+pub const CHILD_FILES_MAX: u32 = 5000;
+/// Seconds beyond its own deadline after which a scan child is killed.
+pub const CHILD_GRACE_S: u64 = 5;
+/// Seconds within which a scan child must have read its rules.
+pub const CHILD_LOAD_S: u64 = 120;
+/// Bytes of one message between agent and scan child.
+pub const CHILD_FRAME_BYTES: usize = 32 << 20;
+/// Bytes of address space that a scan child may take beyond those of its start: some 400 MB with 600 rules.
+pub const CHILD_MEMORY_BYTES: u64 = 1 << 30;
+/// Bytes of a log of Zeek or Suricata that are read when it is opened first: some minutes of a busy one.
+pub const SCAN_LOG_START_BYTES: u64 = 16 << 20;
+/// Bytes of one line of such a log; an event with a whole packet and its payload has less.
+pub const SCAN_LOG_LINE_BYTES: usize = 1 << 20;
+/// Milliseconds that a row of Zeek's log of files is remembered.
+pub const SCAN_ZEEK_ROW_MS: u64 = 600_000;
+/// Milliseconds that an alert waits for the row of its file.
+pub const SCAN_ZEEK_WAIT_MS: u64 = 10_000;
+/// Rows of Zeek's log of files that are remembered: 300 files a second for as long as one is.
+pub const SCAN_ZEEK_ROWS_MAX: usize = 200_000;
+/// Tasks that went without their row and are remembered for one that comes late.
+pub const SCAN_ZEEK_LATE_MAX: usize = 10_000;
+/// Events of Suricata that are remembered.
+pub const SCAN_EVE_EVENTS_MAX: usize = 100_000;
+/// Removals of scanned files whose audit is stored together.
+pub const SCAN_CLEANUP_BATCH: usize = 64;
+/// Errors that one round of removals tells; the rest is counted with what is kept.
+pub const SCAN_CLEANUP_ERRORS: usize = 100;

@@ -32,6 +32,16 @@ impl Bucket {
         Self { interval: SECOND.checked_div(u64::from(rate)).unwrap_or(0), burst: u64::from(burst.max(1)), full_at: 0 }
     }
 
+    /// A full bucket that gets a token in each `interval`, nanoseconds; 0 means no limit.
+    pub fn every(interval: Nanos, burst: u64) -> Self {
+        Self { interval, burst: burst.max(1), full_at: 0 }
+    }
+
+    /// True if nothing was taken of late.
+    pub fn is_full(&self, now: Nanos) -> bool {
+        self.full_at <= now
+    }
+
     /// Takes a token.
     ///
     /// - `now`: any clock that never goes back; an earlier time counts as the latest one seen.
@@ -79,6 +89,14 @@ mod tests {
     fn without_a_rate_there_is_no_limit() {
         let mut bucket = Bucket::new(0, 1);
         assert!((0..1000).all(|_| bucket.take(7).is_ok()));
+    }
+
+    #[test]
+    fn a_slow_rate_is_an_interval() {
+        let mut bucket = Bucket::every(6 * SECOND, 2);
+        assert_eq!([0, 1, 2].map(|at| bucket.take(at * SECOND)), [Ok(()), Ok(()), Err(6 * SECOND)]);
+        assert!(!bucket.is_full(11 * SECOND));
+        assert!(bucket.is_full(12 * SECOND));
     }
 
     mod naive {

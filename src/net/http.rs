@@ -13,6 +13,7 @@
 
 use std::{
     error::Error as _,
+    net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -138,9 +139,21 @@ impl Client {
     /// # Errors
     /// [`HttpError::Settings`] for a CA file that cannot be read, or a URL that is none.
     pub fn new(settings: &Settings) -> Result<Self, HttpError> {
+        Self::to(settings, None)
+    }
+
+    /// The same, which calls the host of the URL at this address and no other, whatever its name resolves to now.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn at(settings: &Settings, address: IpAddr) -> Result<Self, HttpError> {
+        Self::to(settings, Some(address))
+    }
+
+    fn to(settings: &Settings, address: Option<IpAddr>) -> Result<Self, HttpError> {
         use_ring();
         let wrong = HttpError::Settings;
-        reqwest::Url::parse(&settings.base).map_err(|e| wrong(format!("url {:?} is none: {e}", settings.base)))?;
+        let url = reqwest::Url::parse(&settings.base).map_err(|e| wrong(format!("url {:?} is none: {e}", settings.base)))?;
         let mut builder = reqwest::Client::builder()
             .user_agent(concat!("shipper/", env!("CARGO_PKG_VERSION")))
             .redirect(reqwest::redirect::Policy::none())
@@ -148,6 +161,10 @@ impl Client {
             .timeout(settings.timeout)
             .pool_max_idle_per_host(settings.idle_connections)
             .no_proxy();
+        if let (Some(address), Some(host)) = (address, url.domain()) {
+            // Port 0: that of the URL stays.
+            builder = builder.resolve(host, SocketAddr::new(address, 0));
+        }
         if let Some(proxy) = &settings.proxy {
             let proxy = reqwest::Proxy::all(proxy).map_err(|e| wrong(format!("proxy is no address of a proxy: {e}")))?;
             builder = builder.proxy(proxy);
@@ -185,6 +202,23 @@ impl Client {
             None => self.inner.get(url),
         };
         self.ask(request, headers).await
+    }
+
+    /// As [`call`](Self::call), by PUT.
+    ///
+    /// # Errors
+    /// Only where there is no answer; one with any status is a [`Reply`].
+    pub async fn put(&self, path: &str, json: Vec<u8>, headers: &[(&str, &Secret)]) -> Result<Reply, HttpError> {
+        let request = self.inner.put(format!("{}{path}", self.base)).header("Content-Type", "application/json").body(json);
+        self.ask(request, headers).await
+    }
+
+    /// As [`call`](Self::call), by DELETE without a body: what is to go is named by the path.
+    ///
+    /// # Errors
+    /// Only where there is no answer; one with any status is a [`Reply`].
+    pub async fn remove(&self, path: &str, headers: &[(&str, &Secret)]) -> Result<Reply, HttpError> {
+        self.ask(self.inner.delete(format!("{}{path}", self.base)), headers).await
     }
 
     /// As [`call`](Self::call), by DELETE with a body of JSON: what an API wants gone is named in it.

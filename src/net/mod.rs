@@ -3,6 +3,7 @@
 //! Refuses to know what a record, a sink or a source is: these modules speak a protocol and say
 //! what went wrong in an operator's words.
 
+pub mod acceptor;
 pub mod backoff;
 pub mod base64;
 pub mod breaker;
