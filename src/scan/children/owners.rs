@@ -1,0 +1,41 @@
+//! Names of files' owners, for rules that ask for them: children cannot look.
+
+use std::{collections::BTreeMap, os::fd::OwnedFd};
+
+/// What `/etc/passwd` says; others are their number.
+pub(super) struct Owners(BTreeMap<u32, String>);
+
+impl Owners {
+    #[allow(clippy::disallowed_methods, reason = "read once, at the start of the scan, which no simulator runs")]
+    pub(super) fn read() -> Self {
+        Self::parse(&std::fs::read("/etc/passwd").unwrap_or_default())
+    }
+
+    fn parse(passwd: &[u8]) -> Self {
+        let row = |line: &[u8]| {
+            let line = String::from_utf8_lossy(line).into_owned();
+            let mut fields = line.split(':');
+            let name = fields.next()?.to_owned();
+            Some((fields.nth(1)?.parse().ok()?, name))
+        };
+        // The first of two names of one number is the usual one.
+        Self(passwd.split(|byte| *byte == b'\n').rev().filter_map(row).collect())
+    }
+
+    /// The owner of an open file; empty if nobody can say.
+    pub(super) fn of(&self, fd: &OwnedFd) -> String {
+        let Ok(stat) = rustix::fs::fstat(fd) else { return String::new() };
+        self.0.get(&stat.st_uid).cloned().unwrap_or_else(|| stat.st_uid.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_their_first_name() {
+        let owners = Owners::parse(b"root:x:0:0:root:/root:/bin/sh\ntoor:x:0:0::/:/\nbroken\nzeek:x:999:999::/:/");
+        assert_eq!(owners.0, BTreeMap::from([(0, "root".to_owned()), (999, "zeek".to_owned())]));
+    }
+}
