@@ -15,7 +15,7 @@ use super::{Face, VERSION};
 use crate::{
     clock::{Clock, Nanos},
     io::usage,
-    metrics::{Labels, labels},
+    metrics::{Counts, Labels, labels},
     store::StoreHandle,
 };
 
@@ -31,7 +31,8 @@ pub(super) struct Process {
 }
 
 impl Process {
-    pub(super) fn new(face: &Face) -> Self {
+    /// - `requests`: by route and status.
+    pub(super) fn new(face: &Face, requests: Counts) -> Self {
         let mut registry = Registry::default();
         let (cpu, uptime) = (Counter::<f64, AtomicU64>::default(), Gauge::<f64, AtomicU64>::default());
         let [resident, open_files, open_files_max, dead_letter, limit] = [(); 5].map(|()| Gauge::<i64>::default());
@@ -42,6 +43,7 @@ impl Process {
         started.set(face.clock.now().saturating_sub(face.clock.mono()) as f64 / 1e9);
         registry.register("shipper_build", "The build that runs", build);
         registry.register("shipper_agent", "The agent's name and how it reads files", agent);
+        registry.register("shipper_api_requests", "Requests by route and status of the answer", requests);
         registry.register("shipper_uptime_seconds", "Since the agent was started", uptime.clone());
         registry.register("shipper_dead_letter_stored_bytes", "Bytes of the dead letter on disk", dead_letter.clone());
         registry.register("shipper_dead_letter_limit_bytes", "Bytes at which the dead letter is full", limit);
@@ -55,7 +57,8 @@ impl Process {
 
     /// All figures, the agent's and these, as of now.
     /// - `mono`: monotonic now; the clock was begun with the agent.
-    pub(super) fn text(&self, face: &Face, mono: Nanos) -> String {
+    /// - `more`: figures of others, in the same form, without an end.
+    pub(super) fn text(&self, face: &Face, mono: Nanos, more: &str) -> String {
         let usage = usage();
         // A counter can only be added to; one thread does.
         self.cpu.inc_by((usage.cpu.as_secs_f64() - self.cpu.get()).max(0.0));
@@ -67,6 +70,7 @@ impl Process {
         let mut text = face.metrics.text();
         // One text has one end.
         text.truncate(text.trim_end_matches("# EOF\n").len());
+        text.push_str(more);
         // Writing into a string cannot fail.
         let _ = encode(&mut text, &self.registry);
         text

@@ -3,31 +3,41 @@
 #![allow(clippy::disallowed_methods, reason = "real sockets: they are bound before anything runs, and timed by tokio's own clock")]
 
 use std::{
+    collections::HashMap,
     fmt, fs,
     future::Future,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use axum::serve::Listener;
+use axum::{
+    extract::connect_info::Connected,
+    serve::{IncomingStream, Listener},
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Sleep,
 };
 
-use crate::limits;
+use crate::{
+    limits,
+    net::acceptor::{Acceptor, Shown},
+};
 
 /// Where the HTTP face listens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Listen {
-    /// A loopback address.
+    /// An address: of loopback, or with TLS.
     Tcp(SocketAddr),
     /// The path of a unix socket.
     Unix(PathBuf),
@@ -62,6 +72,7 @@ pub struct Bound {
     ear: StdEar,
     address: String,
     file: Option<SocketFile>,
+    tls: Option<Acceptor>,
 }
 
 #[derive(Debug)]
@@ -88,7 +99,7 @@ impl Bound {
                 let ear = std::net::TcpListener::bind(address).map_err(failed)?;
                 ear.set_nonblocking(true).map_err(failed)?;
                 let address = ear.local_addr().map_err(failed)?.to_string();
-                Ok(Self { ear: StdEar::Tcp(ear), address, file: None })
+                Ok(Self { ear: StdEar::Tcp(ear), address, file: None, tls: None })
             }
             Listen::Unix(path) => {
                 clear(path)?;
@@ -96,7 +107,7 @@ impl Bound {
                 let file = SocketFile::at(path).map_err(failed)?;
                 fs::set_permissions(path, fs::Permissions::from_mode(0o660)).map_err(failed)?;
                 ear.set_nonblocking(true).map_err(failed)?;
-                Ok(Self { ear: StdEar::Unix(ear), address: listen.to_string(), file: Some(file) })
+                Ok(Self { ear: StdEar::Unix(ear), address: listen.to_string(), file: Some(file), tls: None })
             }
         }
     }
@@ -106,13 +117,33 @@ impl Bound {
         &self.address
     }
 
+    /// Speaks nothing but TLS there.
+    pub fn secure(&mut self, acceptor: Acceptor) {
+        self.tls = Some(acceptor);
+    }
+
+    /// True if others than this host's can come here.
+    pub fn is_reachable(&self) -> bool {
+        match &self.ear {
+            StdEar::Tcp(ear) => ear.local_addr().map_or(true, |address| !address.ip().is_loopback()),
+            StdEar::Unix(_) => false,
+        }
+    }
+
+    /// True if it speaks TLS.
+    pub fn is_secure(&self) -> bool {
+        self.tls.is_some()
+    }
+
     /// Begins to hear; on a thread of tokio's.
-    pub(super) fn open(self) -> io::Result<Ear> {
+    ///
+    /// - `connections`: at a time.
+    pub(super) fn open(self, connections: usize) -> io::Result<Ear> {
         let inner = match self.ear {
             StdEar::Tcp(ear) => Inner::Tcp(tokio::net::TcpListener::from_std(ear)?),
             StdEar::Unix(ear) => Inner::Unix(tokio::net::UnixListener::from_std(ear)?),
         };
-        Ok(Ear { inner, room: Arc::new(Semaphore::new(limits::API_CONNECTIONS_MAX)), _file: self.file })
+        Ok(Ear { inner, room: Arc::new(Semaphore::new(connections)), crowd: Crowd::default(), tls: self.tls, _file: self.file })
     }
 }
 
@@ -165,12 +196,49 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 pub(super) struct Ear {
     inner: Inner,
     room: Arc<Semaphore>,
+    crowd: Crowd,
+    tls: Option<Acceptor>,
     _file: Option<SocketFile>,
 }
 
 enum Inner {
     Tcp(tokio::net::TcpListener),
     Unix(tokio::net::UnixListener),
+}
+
+/// Connections by address.
+#[derive(Clone, Default)]
+struct Crowd(Arc<Mutex<HashMap<IpAddr, usize>>>);
+
+/// One of them.
+struct Place {
+    crowd: Crowd,
+    address: IpAddr,
+}
+
+impl Crowd {
+    /// `None` if this address has as many as it may.
+    fn enter(&self, address: IpAddr) -> Option<Place> {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = all.entry(address).or_default();
+        if *count >= limits::API_CONNECTIONS_PER_ADDRESS {
+            return None;
+        }
+        *count += 1;
+        Some(Place { crowd: self.clone(), address })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut all = self.crowd.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = all.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                all.remove(&self.address);
+            }
+        }
+    }
 }
 
 impl Listener for Ear {
@@ -180,12 +248,23 @@ impl Listener for Ear {
     async fn accept(&mut self) -> (Brief, ()) {
         loop {
             let Ok(room) = self.room.clone().acquire_owned().await else { unreachable!("the semaphore is never closed") };
-            let accepted: io::Result<Box<dyn Duplex>> = match &self.inner {
-                Inner::Tcp(ear) => ear.accept().await.map(|(stream, _)| Box::new(stream) as _),
-                Inner::Unix(ear) => ear.accept().await.map(|(stream, _)| Box::new(stream) as _),
+            let accepted: io::Result<(Box<dyn Duplex>, Option<IpAddr>)> = match &self.inner {
+                Inner::Tcp(ear) => ear.accept().await.map(|(stream, peer)| (Box::new(stream) as _, Some(peer.ip().to_canonical()))),
+                Inner::Unix(ear) => ear.accept().await.map(|(stream, _)| (Box::new(stream) as _, None)),
             };
             match accepted {
-                Ok(stream) => return (Brief::new(stream, room), ()),
+                Ok((stream, address)) => {
+                    let place = address.map(|address| self.crowd.enter(address));
+                    if matches!(place, Some(None)) {
+                        continue;
+                    }
+                    let caller = Caller::new(address);
+                    let stream = match &self.tls {
+                        Some(tls) => Box::new(tls.accept(stream, caller.0.certificate.clone())) as _,
+                        None => stream,
+                    };
+                    return (Brief::new(stream, caller, room, place.flatten()), ());
+                }
                 // No descriptors left, as a rule: the next second may have some.
                 Err(error) => {
                     tracing::warn!(%error, "api cannot accept a connection");
@@ -203,25 +282,85 @@ impl Listener for Ear {
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// Who is at the other end of a connection, and what that one may still do there.
+#[derive(Clone, Debug)]
+pub(super) struct Caller(Arc<Connection>);
+
+#[derive(Debug)]
+struct Connection {
+    /// `None` for a unix socket.
+    address: Option<IpAddr>,
+    certificate: Shown,
+    begun: Instant,
+    /// Milliseconds since then at which it ends.
+    end_ms: AtomicU64,
+    bytes_left: AtomicUsize,
+}
+
+impl Caller {
+    fn new(address: Option<IpAddr>) -> Self {
+        Self(Arc::new(Connection {
+            address,
+            certificate: Shown::default(),
+            begun: Instant::now(),
+            end_ms: AtomicU64::new(limits::API_REQUEST_MS),
+            bytes_left: AtomicUsize::new(limits::API_REQUEST_BYTES_MAX),
+        }))
+    }
+    /// `None` for a unix socket.
+    pub(super) fn address(&self) -> Option<IpAddr> {
+        self.0.address
+    }
+    /// SHA-256 of the certificate that was shown and verified.
+    pub(super) fn certificate(&self) -> Option<[u8; 32]> {
+        self.0.certificate.get().copied()
+    }
+    /// Lets the connection go on for so long from now, and send so many bytes more.
+    pub(super) fn allow(&self, ms: u64, bytes: usize) {
+        let now = u64::try_from(self.0.begun.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.0.end_ms.fetch_max(now.saturating_add(ms), Ordering::Relaxed);
+        self.0.bytes_left.fetch_add(bytes, Ordering::Relaxed);
+    }
+    fn end(&self) -> Instant {
+        self.0.begun + Duration::from_millis(self.0.end_ms.load(Ordering::Relaxed))
+    }
+    /// False if that is more than it may.
+    fn takes(&self, bytes: usize) -> bool {
+        self.0.bytes_left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(bytes)).is_ok()
+    }
+}
+
+impl Connected<IncomingStream<'_, Ear>> for Caller {
+    fn connect_info(stream: IncomingStream<'_, Ear>) -> Self {
+        stream.io().caller.clone()
+    }
+}
+
 /// A connection that ends after a while, and after so many bytes read, whatever its peer does.
 pub(super) struct Brief {
     stream: Box<dyn Duplex>,
     end: Pin<Box<Sleep>>,
-    bytes_left: usize,
+    caller: Caller,
     _room: OwnedSemaphorePermit,
+    _place: Option<Place>,
 }
 
 impl Brief {
-    fn new(stream: Box<dyn Duplex>, room: OwnedSemaphorePermit) -> Self {
-        let end = Box::pin(tokio::time::sleep(Duration::from_millis(limits::API_REQUEST_MS)));
-        Self { stream, end, bytes_left: limits::API_REQUEST_BYTES_MAX, _room: room }
+    fn new(stream: Box<dyn Duplex>, caller: Caller, room: OwnedSemaphorePermit, place: Option<Place>) -> Self {
+        let end = Box::pin(tokio::time::sleep_until(caller.end().into()));
+        Self { stream, end, caller, _room: room, _place: place }
     }
 
     fn in_time(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.end.as_mut().poll(cx) {
-            Poll::Ready(()) => Err(io::ErrorKind::TimedOut.into()),
-            Poll::Pending => Ok(()),
+        while self.end.as_mut().poll(cx).is_ready() {
+            let end = tokio::time::Instant::from_std(self.caller.end());
+            if end <= tokio::time::Instant::now() {
+                return Err(io::ErrorKind::TimedOut.into());
+            }
+            // It was allowed to go on since.
+            self.end.as_mut().reset(end);
         }
+        Ok(())
     }
 }
 
@@ -230,9 +369,8 @@ impl AsyncRead for Brief {
         self.in_time(cx)?;
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        match self.bytes_left.checked_sub(buf.filled().len() - before) {
-            Some(left) => self.bytes_left = left,
-            None => return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the request is too long"))),
+        if !self.caller.takes(buf.filled().len() - before) {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::InvalidData, "the request is too long")));
         }
         Poll::Ready(Ok(()))
     }

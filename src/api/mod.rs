@@ -1,41 +1,56 @@
-//! The HTTP face: figures, health and a page, on a loopback address or a unix socket.
+//! The HTTP face: figures, health, a page, and the routes of scanning; on a loopback address, a unix socket, or by TLS.
 //!
-//! It only shows. A request is answered from what the agent keeps anyway, on the edge thread, in
+//! What it shows it takes from what the agent keeps anyway, on the edge thread, in
 //! well under a millisecond; nothing here waits for a shard, a sink or the disk. Only a look at alerts may wait for a
-//! Redis, or a second for a detector, and holds up nobody else. A client that is
+//! Redis, or a second for a detector, and the routes of [`scan`] for their store; they hold up nobody else. A client that is
 //! slow, silent or talkative loses its own connection and nothing else: one request a connection,
-//! [`API_REQUEST_MS`](crate::limits::API_REQUEST_MS) for all of it.
+//! [`API_REQUEST_MS`](crate::limits::API_REQUEST_MS) for all of it unless it was let in to a route that takes more.
 //!
-//! Refuses to know a config, and to change anything. Start at [`serve`].
+//! - [`access`]: keys, roles, rates. Pure but for the keys file.
+//! - [`door`]: what every request passes.
+//! - [`scan`]: the only routes that change anything.
+//!
+//! Refuses to know a config. Start at [`serve`].
 
+pub mod access;
 mod alerts;
+mod door;
 mod figures;
 mod health;
 mod listen;
 mod page;
+mod refusal;
+pub mod scan;
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::State as Of,
+    extract::{Request, State as Of},
     http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header},
-    middleware::map_response,
+    middleware::from_fn_with_state,
     response::{IntoResponse, Response},
     routing::get,
 };
 use serde_json::{Value, json};
 
+pub use access::{AccessError, Gate};
 pub use alerts::Alerts;
 pub use health::{Component, Health, Status, Stream};
 pub use listen::{BindError, Bound, Listen};
+pub use scan::{Hands, Later, Scan};
 
 use crate::{
     clock::{Clock, SystemClock},
     io::usage,
-    metrics::{Behind, Board, BranchCounts, Metrics, Tries},
+    limits,
+    metrics::{Behind, Board, BranchCounts, Counts, Metrics, Tries},
     store::StoreHandle,
 };
+use access::Who;
+use door::{Audit, Door};
+use listen::Caller;
+use refusal::Refusal;
 
 /// What the face shows.
 pub struct Face {
@@ -55,6 +70,10 @@ pub struct Face {
     /// Bytes at which the dead letter is full.
     pub dead_letter_bytes_max: u64,
     pub alerts: Alerts,
+    /// Who may come.
+    pub gate: Gate,
+    /// Where files are scanned.
+    pub scan: Option<Scan>,
 }
 
 /// A component of the plan.
@@ -68,8 +87,7 @@ pub struct Part {
 }
 
 /// Every route, as an unknown path is told.
-const ROUTES: [&str; 9] =
-    ["/", "/metrics", "/health", "/health/live", "/health/ready", "/api/alerts", "/api/alerts/ID", "/api/stats", "/api/entity/ID"];
+const ROUTES: [&str; 9] = door::OLDER;
 
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -78,13 +96,16 @@ const PLAIN_METRICS: &str = "text/plain; version=0.0.4; charset=utf-8";
 pub const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// Answers requests until it is dropped.
+///
+/// - `bound`: made safe by [`access::Settings::guard`], which gave the gate of `face`.
 pub async fn serve(bound: Bound, face: Face) {
     let address = bound.address().to_owned();
-    match bound.open() {
+    let connections = if face.scan.is_some() { limits::API_SCAN_CONNECTIONS_MAX } else { limits::API_CONNECTIONS_MAX };
+    match bound.open(connections) {
         Ok(listener) => {
             tracing::info!(address, "api listens");
             // The listener retries by itself, so this ends with the thread.
-            let _ = axum::serve(listener, router(face)).await;
+            let _ = axum::serve(listener, router(face).into_make_service_with_connect_info::<Caller>()).await;
         }
         Err(error) => tracing::error!(address, %error, "api cannot listen; figures are in the log only"),
     }
@@ -123,37 +144,110 @@ impl Shown {
             dead_letter_bytes: face.store.as_ref().map_or(0, StoreHandle::dead_letter_bytes),
         }
     }
+
+    /// Everything that is known of it.
+    fn health_told(&self, look: &Look) -> Value {
+        let face = &self.face;
+        let components: Vec<Value> = look
+            .health
+            .components
+            .iter()
+            .map(|c| {
+                let mut told =
+                    json!({"name": c.name, "kind": c.kind, "required": c.required, "state": c.state.word(), "text": c.state.to_string()});
+                if let Some((_, tries)) = look.tries.iter().find(|(name, _)| *name == c.name) {
+                    told["last_success_seconds"] = json!(tries.last_good.map(|since| since.as_secs_f64()));
+                    told["last_5_minutes"] = json!({"succeeded": tries.good, "failed": tries.bad});
+                }
+                if let Some((_, figures)) = look.figures.iter().find(|(name, _)| *name == c.name) {
+                    told["figures"] =
+                        figures.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>().into();
+                }
+                told
+            })
+            .collect();
+        let usage = usage();
+        let streams: Vec<Value> = look
+            .health
+            .streams
+            .iter()
+            .map(|s| {
+                json!({
+                    "source": s.source,
+                    "lag_bytes": s.behind.lag(),
+                    "unread_bytes": s.behind.unread,
+                    "unacked_bytes": s.behind.unacked,
+                    "lag_seconds": s.behind.age.as_secs_f64(),
+                    "still_seconds": s.behind.still.as_secs_f64(),
+                    "stalled": s.stalled,
+                })
+            })
+            .collect();
+        json!({
+            "status": look.health.status.word(),
+            "reasons": look.health.reasons,
+            "version": VERSION,
+            "instance": face.instance,
+            "engine": face.engine,
+            "uptime_seconds": look.uptime.as_secs_f64(),
+            "resident_bytes": usage.resident_bytes,
+            "cpu_seconds": usage.cpu.as_secs_f64(),
+            "components": components,
+            "streams": streams,
+            "checkpoint_age_seconds": look.checkpoint_age.map(|age| age.as_secs_f64()),
+            "dead_letter": {"bytes": look.dead_letter_bytes, "max_bytes": face.dead_letter_bytes_max},
+        })
+    }
+
+    fn metrics_text(&self) -> String {
+        let face = &self.face;
+        let (now, mono) = (face.clock.now(), face.clock.mono());
+        face.metrics.refresh(now, mono);
+        let scanned = face.scan.as_ref().map(|scan| scan.text(&face.clock)).unwrap_or_default();
+        self.process.text(face, mono, &scanned)
+    }
 }
 
-fn router(face: Face) -> Router {
-    let process = figures::Process::new(&face);
-    Router::new()
-        .route("/", get(page))
-        .route("/metrics", get(metrics))
-        .route("/health", get(health))
-        .route("/health/live", get(live))
-        .route("/health/ready", get(ready))
-        .merge(alerts::routes())
-        .fallback(unknown)
-        .method_not_allowed_fallback(not_allowed)
-        .layer(map_response(finish))
-        .with_state(Arc::new(Shown { face, process }))
+fn router(mut face: Face) -> Router {
+    let (gate, scan, clock) = (std::mem::take(&mut face.gate), face.scan.clone(), face.clock);
+    let requests = Counts::default();
+    let process = figures::Process::new(&face, requests.clone());
+    let audit = scan.as_ref().map(|scan| {
+        let tasks = scan.tasks.clone();
+        // The answer of the store is not waited for: it is busy or ending where it cannot keep an entry, and says so.
+        Box::new(move |entry| drop(tasks.audit(entry))) as Audit
+    });
+    let door = Arc::new(Door::new(gate, clock, requests, audit));
+    let shown = Arc::new(Shown { face, process });
+    let older = Router::new().route("/health/live", get(live)).route("/health/ready", get(ready)).merge(alerts::routes());
+    let routes = match scan {
+        None => {
+            let older = older.route("/", get(page)).route("/metrics", get(metrics)).route("/health", get(health));
+            older.fallback(unknown).method_not_allowed_fallback(not_allowed).with_state(shown)
+        }
+        Some(scan) => {
+            let older = older.method_not_allowed_fallback(scan::only_shows).with_state(shown.clone());
+            older.merge(scan::router(Arc::new(scan::Shared::new(scan, Box::new(shown), door.clone(), clock))))
+        }
+    };
+    routes.layer(from_fn_with_state(door, door::pass))
 }
 
-/// One request a connection, and nothing of it is kept by anybody.
-async fn finish(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    response
+impl scan::Front for Arc<Shown> {
+    fn page(&self) -> String {
+        page::page(&self.face, &self.look())
+    }
+    fn health(&self) -> (bool, bool, Value) {
+        let look = self.look();
+        (look.health.status == Status::Failing, look.health.status == Status::Ok, self.health_told(&look))
+    }
+    fn metrics(&self, asked: &HeaderMap) -> (String, &'static str) {
+        (self.metrics_text(), content_type(asked))
+    }
 }
 
 async fn metrics(Of(shown): Of<Arc<Shown>>, asked: HeaderMap) -> Response {
-    let face = &shown.face;
-    let (now, mono) = (face.clock.now(), face.clock.mono());
-    face.metrics.refresh(now, mono);
-    ([(header::CONTENT_TYPE, content_type(&asked))], shown.process.text(face, mono)).into_response()
+    ([(header::CONTENT_TYPE, content_type(&asked))], shown.metrics_text()).into_response()
 }
 
 /// The older text form reads ours too (its comments differ), so who asks for that alone gets its name.
@@ -162,59 +256,14 @@ fn content_type(asked: &HeaderMap) -> &'static str {
     if accept.contains("text/plain") && !accept.contains("openmetrics") { PLAIN_METRICS } else { OPENMETRICS }
 }
 
-async fn health(Of(shown): Of<Arc<Shown>>) -> Response {
+async fn health(Of(shown): Of<Arc<Shown>>, request: Request) -> Response {
     let look = shown.look();
-    let face = &shown.face;
-    let components: Vec<Value> = look
-        .health
-        .components
-        .iter()
-        .map(|c| {
-            let mut told =
-                json!({"name": c.name, "kind": c.kind, "required": c.required, "state": c.state.word(), "text": c.state.to_string()});
-            if let Some((_, tries)) = look.tries.iter().find(|(name, _)| *name == c.name) {
-                told["last_success_seconds"] = json!(tries.last_good.map(|since| since.as_secs_f64()));
-                told["last_5_minutes"] = json!({"succeeded": tries.good, "failed": tries.bad});
-            }
-            if let Some((_, figures)) = look.figures.iter().find(|(name, _)| *name == c.name) {
-                told["figures"] =
-                    figures.iter().map(|(name, value)| (name.clone(), json!(value))).collect::<serde_json::Map<_, _>>().into();
-            }
-            told
-        })
-        .collect();
-    let usage = usage();
-    let streams: Vec<Value> = look
-        .health
-        .streams
-        .iter()
-        .map(|s| {
-            json!({
-                "source": s.source,
-                "lag_bytes": s.behind.lag(),
-                "unread_bytes": s.behind.unread,
-                "unacked_bytes": s.behind.unacked,
-                "lag_seconds": s.behind.age.as_secs_f64(),
-                "still_seconds": s.behind.still.as_secs_f64(),
-                "stalled": s.stalled,
-            })
-        })
-        .collect();
-    let body = json!({
-        "status": look.health.status.word(),
-        "reasons": look.health.reasons,
-        "version": VERSION,
-        "instance": face.instance,
-        "engine": face.engine,
-        "uptime_seconds": look.uptime.as_secs_f64(),
-        "resident_bytes": usage.resident_bytes,
-        "cpu_seconds": usage.cpu.as_secs_f64(),
-        "components": components,
-        "streams": streams,
-        "checkpoint_age_seconds": look.checkpoint_age.map(|age| age.as_secs_f64()),
-        "dead_letter": {"bytes": look.dead_letter_bytes, "max_bytes": face.dead_letter_bytes_max},
-    });
-    answer(if look.health.status == Status::Failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK }, &body)
+    let code = if look.health.status == Status::Failing { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let body = match request.extensions().get::<Who>() {
+        Some(_) => shown.health_told(&look),
+        None => json!({"status": look.health.status.word()}),
+    };
+    answer(code, &body)
 }
 
 /// That this is answered says it: the edge turns. It asks nobody, so an outage restarts nothing.
@@ -230,7 +279,10 @@ async fn ready(Of(shown): Of<Arc<Shown>>) -> Response {
     answer(code, &json!({"status": if unready.is_empty() { "ready" } else { "not ready" }, "waiting_for": waiting}))
 }
 
-async fn page(Of(shown): Of<Arc<Shown>>) -> Response {
+async fn page(Of(shown): Of<Arc<Shown>>, request: Request) -> Response {
+    if request.extensions().get::<Who>().is_none() {
+        return Refusal::no_key().into_response();
+    }
     let headers = [
         (header::CONTENT_TYPE, "text/html; charset=utf-8"),
         (header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"),
