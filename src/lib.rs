@@ -44,6 +44,7 @@ pub mod api;
 pub mod handlers;
 pub mod lookups;
 pub mod reference;
+pub mod scan;
 pub mod sinks;
 pub mod sources;
 pub mod stages;

@@ -25,6 +25,7 @@ crate::register! { Kind:
     waf::Waf,
     apt::Apt,
     sigma::Sigma,
+    scan::Scan,
 }
 
 /// What exists: a kind of handler.

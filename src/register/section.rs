@@ -36,7 +36,7 @@ impl Field {
 }
 
 /// What a setting may hold; printed in the manual and in errors.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub enum Type {
     /// Any text.
     Text,
@@ -64,6 +64,8 @@ pub enum Type {
     Table(&'static str),
     /// A list of such names; one name is a list of one.
     Tables(&'static str),
+    /// A list of tables, each with these settings.
+    Records(&'static [Field]),
 }
 
 impl Type {
@@ -93,6 +95,10 @@ impl fmt::Display for Type {
             Type::Map => f.write_str("table"),
             Type::Table(kind) => write!(f, "name of a table of kind {kind}"),
             Type::Tables(kind) => write!(f, "list of names of tables of kind {kind}"),
+            Type::Records(fields) => {
+                let names: Vec<&str> = fields.iter().map(|field| field.name).collect();
+                write!(f, "list of tables with {}", names.join(", "))
+            }
         }
     }
 }
@@ -336,6 +342,25 @@ impl<'t> Section<'t> {
             _ => None,
         })
         .unwrap_or_default()
+    }
+
+    /// The tables of a list, each as a section of its own; empty where it is unset.
+    ///
+    /// - `each`: reads one of them.
+    pub fn records<T>(&mut self, name: &str, mut each: impl FnMut(&mut Section<'_>) -> T) -> Vec<T> {
+        let Type::Records(fields) = self.field(name).kind else { unreachable!("{name} is no Records in its table") };
+        let is_table = |node: &Node| matches!(node.value, Value::Table(_));
+        let all_tables = |value: &Value| match value {
+            Value::List(items) => items.iter().all(is_table).then_some(()),
+            _ => None,
+        };
+        if self.read(name, all_tables).is_none() {
+            return Vec::new();
+        }
+        let Some(Node { value: Value::List(items), .. }) = self.find(name) else { return Vec::new() };
+        let path = self.dotted(name);
+        let errors = &mut *self.errors;
+        (0..).zip(items).map(|(n, node)| each(&mut Section::open(format!("{path}[{n}]"), node, fields, &[], errors))).collect()
     }
 
     /// The node of a setting, for values that only their component understands.

@@ -27,11 +27,14 @@ crate::register! { Kind:
     redis_stream::RedisStream,
     kafka::Kafka,
     opensearch::OpenSearch,
+    scan::Scan,
 }
 
+pub mod feed;
 mod link;
 pub mod spool;
 
+pub use feed::{Feed, FeedPlace};
 use link::{Brought, Ending, Link};
 
 /// What exists: a kind of source.
@@ -112,6 +115,10 @@ pub trait Spec: Send + Sync + fmt::Debug {
     fn check(&self, name: &str) -> Vec<Finding> {
         let _ = name;
         Vec::new()
+    }
+    /// Where somebody puts what the source brings, for a kind whose records the agent itself makes.
+    fn feed(&self) -> Option<&FeedPlace> {
+        None
     }
     /// What of the other side's set-up may lose records, for `shipper doctor`. May block a few seconds.
     fn survey(&self) -> Vec<Finding> {

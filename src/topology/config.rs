@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use super::{globals::Globals, lent};
+use super::{globals::Globals, lent, scanning::settings::ScanPlan};
 use crate::{
     handlers,
     limits::CONFIG_BYTES_MAX,
@@ -65,6 +65,8 @@ pub static SINK_FIELDS: &[Field] = &[
 #[derive(Debug)]
 pub struct Config {
     pub globals: Globals,
+    /// `[scan]`, where there is one.
+    pub scan: Option<ScanPlan>,
     pub tables: Vec<TableEntry>,
     pub sources: Vec<SourceEntry>,
     pub handlers: Vec<HandlerEntry>,
@@ -248,6 +250,7 @@ impl Config {
             errors.add(&tree.place, "config", "is no table; write settings as `key: value`");
         }
         let globals = Globals::read(&tree, &host.name, &mut errors);
+        let scan = ScanPlan::read(&tree, &globals.instance, &mut errors);
         let mut tables = entries(&tree, "tables", &mut errors, table);
         check_tables(&tree, &mut tables, &mut errors);
         check_table_counts(&tables, &mut errors);
@@ -256,7 +259,7 @@ impl Config {
         let stages = entries(&tree, "stages", &mut errors, stage);
         let lookups = entries(&tree, "lookups", &mut errors, lookup);
         let sinks = entries(&tree, "sinks", &mut errors, sink);
-        Self { globals, tables, sources, handlers, stages, lookups, sinks, errors }
+        Self { globals, scan, tables, sources, handlers, stages, lookups, sinks, errors }
     }
 }
 

@@ -1,20 +1,56 @@
 //! The HTTP face of a plan: what it shows, and the task that shows it.
 
-use super::{Plan, run::EdgeTask};
+use super::{Globals, Plan, run::EdgeTask};
 use crate::{
-    api::{Alerts, Bound, Face, Part, serve},
+    api::{AccessError, Alerts, BindError, Bound, Face, Gate, Part, serve},
     clock::SystemClock,
     io::Engine,
     metrics::{Board, Metrics},
+    scan::settings::QueueKind,
     sinks::AlertShelf,
     store::StoreHandle,
 };
+
+/// A place to listen, and who may come.
+pub struct Opened {
+    bound: Bound,
+    gate: Gate,
+}
+
+/// Why the face cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    #[error(transparent)]
+    Access(#[from] AccessError),
+}
+
+/// Takes the place that a plan names, if it names one, and makes it safe.
+///
+/// # Errors
+/// [`OpenError`]: nobody listens then.
+pub fn open(globals: &Globals) -> Result<Option<Opened>, OpenError> {
+    let Some(listen) = &globals.api else { return Ok(None) };
+    let mut bound = Bound::bind(listen)?;
+    let gate = globals.access.guard(&mut bound)?;
+    Ok(Some(Opened { bound, gate }))
+}
+
+/// Shows what a plan does on the edge thread.
+pub fn shown(opened: Opened, face: Face) -> EdgeTask {
+    let Opened { bound, gate } = opened;
+    task(bound, Face { gate, ..face })
+}
 
 /// What the face shows of a plan that runs.
 pub fn face(plan: &Plan, engine: Engine, clock: SystemClock, board: Board, metrics: Metrics, store: Option<StoreHandle>) -> Face {
     let sources = plan.sources.iter().map(|s| Part { name: format!("sources.{}", s.name), kind: s.kind, required: true });
     let lookups = plan.lookups.iter().map(|l| Part { name: format!("lookups.{}", l.name), kind: l.kind, required: l.required });
     let sinks = plan.sinks.iter().map(|s| Part { name: format!("sinks.{}", s.name), kind: s.kind, required: s.required });
+    let scan = plan.scan.iter().map(|_| Part { name: "scan".into(), kind: "scan", required: true });
+    let broker = plan.scan.iter().filter(|scan| scan.settings.queue.kind != QueueKind::Memory);
+    let broker = broker.map(|_| Part { name: "scan.queue".into(), kind: "queue", required: false });
     let mut alerts = Alerts::default();
     for shelf in plan.sinks.iter().filter_map(|sink| sink.spec.shelf()) {
         match shelf {
@@ -26,7 +62,7 @@ pub fn face(plan: &Plan, engine: Engine, clock: SystemClock, board: Board, metri
     Face {
         instance: plan.globals.instance.clone(),
         engine: engine.to_string(),
-        parts: sources.chain(lookups).chain(sinks).collect(),
+        parts: sources.chain(lookups).chain(sinks).chain(scan).chain(broker).collect(),
         stall_after: plan.globals.stall_after,
         board,
         metrics,
@@ -34,6 +70,8 @@ pub fn face(plan: &Plan, engine: Engine, clock: SystemClock, board: Board, metri
         store,
         dead_letter_bytes_max: plan.globals.dead_letter.max_bytes,
         alerts,
+        gate: Gate::default(),
+        scan: None,
     }
 }
 

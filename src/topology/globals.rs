@@ -5,6 +5,8 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use crate::api::Listen;
+use crate::api::access::{Rate, Settings as Access};
+use crate::net::acceptor::Files;
 use crate::register::{Errors, Field, Node, Section, Type};
 
 /// Every setting outside `sources`, `handlers` and `sinks`.
@@ -69,8 +71,25 @@ pub static GLOBALS: &[Field] = &[
     Field::optional(
         "api.listen",
         Type::Text,
-        "Where /metrics and /health answer: a loopback address such as \"127.0.0.1:9600\", or \"unix:/run/shipper/api.sock\". Off where unset.",
+        "Where /metrics and /health answer: a loopback address such as \"127.0.0.1:9600\", or \"unix:/run/shipper/api.sock\"; another address \
+         needs TLS and keys. Off where unset.",
     ),
+    Field::optional("api.tls.cert", Type::Path, "Our certificate with its chain, PEM. With it the API speaks TLS only."),
+    Field::optional("api.tls.key", Type::Path, "Its key, PEM, readable by the agent alone."),
+    Field::optional(
+        "api.tls.client_ca",
+        Type::Path,
+        "Certificates that a client's own must come from; without one of them nobody gets in.",
+    ),
+    Field::optional(
+        "api.keys_file",
+        Type::Path,
+        "Who may do what, a line each, as `shipper keys new` writes them; mode 0600. Without it the API is open to this host.",
+    ),
+    Field::new("api.cors_origins", Type::Texts, "[]", "Origins whose pages may ask from a browser; never with credentials."),
+    Field::new("api.rate", Type::Text, "600/minute", "Requests of one key or address, a number a `second`, `minute` or `hour`."),
+    Field::new("api.register_rate", Type::Text, "10/minute", "Registrations of workers from one address."),
+    Field::new("api.auth_failures", Type::Text, "10/minute", "Wrong keys from one address, before it has to wait."),
     Field::new(
         "health.stall_after",
         Type::Span,
@@ -91,6 +110,7 @@ pub struct Globals {
     pub log: LogSettings,
     /// Where the HTTP face listens; `None` is nowhere.
     pub api: Option<Listen>,
+    pub access: Access,
     pub stall_after: Duration,
 }
 
@@ -149,12 +169,14 @@ impl Globals {
     ///
     /// - `host`: the instance's name where none is set.
     pub fn read(tree: &Node, host: &str, errors: &mut Errors) -> Self {
-        let mut section = Section::open("", tree, GLOBALS, &["tables", "sources", "handlers", "stages", "lookups", "sinks"], errors);
+        let mut section = Section::open("", tree, GLOBALS, &SECTIONS, errors);
         let state_dir = section.path("state.dir");
         let instance = section.opt_text("instance").unwrap_or_else(|| host.to_owned());
         if instance.is_empty() || instance.contains('/') {
             section.wrong("instance", "must not be empty nor contain \"/\"; give this agent a name");
         }
+        let access = access(&mut section);
+        let api = listen(&mut section, &access);
         Self {
             cores: usize::try_from(section.int("cores")).unwrap_or(1),
             engine: match section.choice("engine") {
@@ -177,14 +199,46 @@ impl Globals {
                 path: section.opt_path("log.path"),
                 stats_every: section.span("log.stats_every"),
             },
-            api: listen(&mut section),
+            access,
+            api,
             stall_after: section.span("health.stall_after"),
             state_dir,
         }
     }
 }
 
-fn listen(section: &mut Section<'_>) -> Option<Listen> {
+/// What has a reader of its own.
+const SECTIONS: [&str; 8] = ["tables", "sources", "handlers", "stages", "lookups", "sinks", "scan", "monitor"];
+
+fn access(section: &mut Section<'_>) -> Access {
+    let (cert, key, client_ca) = (section.opt_path("api.tls.cert"), section.opt_path("api.tls.key"), section.opt_path("api.tls.client_ca"));
+    match (&cert, &key) {
+        (Some(_), None) => section.wrong("api.tls.key", "must be set beside api.tls.cert; name the file of the certificate's key"),
+        (None, Some(_)) => section.wrong("api.tls.cert", "must be set beside api.tls.key; name the file of the certificate"),
+        (None, None) if client_ca.is_some() => {
+            section.wrong("api.tls.cert", "must be set beside api.tls.client_ca: clients show certificates over TLS only");
+        }
+        _ => {}
+    }
+    let mut rate = |name| {
+        let text = section.text(name);
+        text.parse::<Rate>().unwrap_or_else(|_| {
+            section.wrong(name, format!("{text:?} is no rate; write it as \"600/minute\", a number above 0 a second, minute or hour"));
+            Access::default().rate
+        })
+    };
+    let (all, register_rate, auth_failures) = (rate("api.rate"), rate("api.register_rate"), rate("api.auth_failures"));
+    let cors_origins = section.texts("api.cors_origins");
+    if let Some(wrong) = cors_origins.iter().find(|origin| !origin.starts_with("https://") && !origin.starts_with("http://")) {
+        let what = format!("{wrong:?} is no origin; write it as \"https://soc.example\"");
+        section.wrong("api.cors_origins", what);
+    }
+    let keys_file = section.opt_path("api.keys_file");
+    let tls = cert.zip(key).map(|(cert, key)| Files { cert, key, client_ca });
+    Access { keys_file, tls, cors_origins, rate: all, register_rate, auth_failures }
+}
+
+fn listen(section: &mut Section<'_>, access: &Access) -> Option<Listen> {
     let text = section.opt_text("api.listen")?;
     if let Some(path) = text.strip_prefix("unix:") {
         if path.starts_with('/') {
@@ -195,9 +249,11 @@ fn listen(section: &mut Section<'_>) -> Option<Listen> {
     }
     match text.parse::<SocketAddr>() {
         Ok(address) if address.ip().is_loopback() => Some(Listen::Tcp(address)),
+        Ok(address) if access.tls.is_some() && access.keys_file.is_some() => Some(Listen::Tcp(address)),
         Ok(address) => {
             let what = format!(
-                "{address} can be reached from outside, and TLS and keys are not available in this build; use \"127.0.0.1:{}\" or \"unix:/run/shipper/api.sock\"",
+                "{address} can be reached from outside, which needs TLS and keys: set api.tls.cert, api.tls.key and \
+                 api.keys_file, or use \"127.0.0.1:{}\" or \"unix:/run/shipper/api.sock\"",
                 address.port()
             );
             section.wrong("api.listen", what);

@@ -431,6 +431,7 @@ fn origin<'a>(at: &'a At, place: Place, number: u32, text: &'a str) -> Origin<'a
             Some(Position::Redis { seq, .. }) => Origin { stream: text, offset: *seq, len: None },
             Some(Position::Cursor(_)) => Origin { stream: text, offset: Origin::WHOLE, len: None },
             Some(Position::Kafka { offset, .. }) => Origin { stream: origin, offset: offset.unsigned_abs(), len: None },
+            Some(Position::Count(n)) => Origin { stream: origin, offset: *n, len: None },
             _ => Origin { stream: origin, offset: u64::from(number), len: None },
         },
     }

@@ -21,6 +21,7 @@ pub mod plan;
 pub mod pulse;
 pub mod rows;
 pub mod run;
+pub mod scanning;
 pub mod sharing;
 mod silence;
 pub mod spooled;

@@ -10,6 +10,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 use super::{
     config::{self, Config, ConfigError, Flag, HandlerEntry, Host},
     globals::Globals,
+    scanning::settings::ScanPlan,
     spooled,
     wires::{Wires, unknown},
 };
@@ -28,6 +29,8 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Plan {
     pub globals: Globals,
+    /// Scanning of files, where it is asked for.
+    pub scan: Option<ScanPlan>,
     pub tables: Vec<TablePlan>,
     /// The places of the tables, empty until somebody fills them.
     pub shelf: Shelf,
@@ -43,6 +46,9 @@ pub struct Plan {
     /// Wired outputs; their slot is their index.
     pub outputs: Vec<OutputPlan>,
 }
+
+/// Kind of the source that needs `[scan]`.
+const SCAN_SOURCE: &str = "scan";
 
 /// One table.
 #[derive(Clone, Debug)]
@@ -178,10 +184,19 @@ impl Plan {
     /// # Errors
     /// Everything that is wrong, the config's own errors included, in the order of the file.
     pub fn build(config: Config) -> Result<Self, Errors> {
-        let Config { globals, tables, mut sources, mut handlers, stages, mut lookups, mut sinks, mut errors } = config;
+        let Config { globals, scan, tables, mut sources, mut handlers, stages, mut lookups, mut sinks, mut errors } = config;
         let takers = sinks.len() + lookups.len();
+        let scans_alone = scan.is_some() && sources.is_empty() && handlers.is_empty() && sinks.is_empty();
+        if scan.is_none()
+            && let Some(source) = sources.iter().find(|source| source.kind == SCAN_SOURCE)
+        {
+            let what = "brings alerts of scanned files, and there is no [scan]; add it, or remove the source";
+            errors.add(&source.place, format!("sources.{}", source.name), what);
+        }
         check_counts(
             &[("sources", sources.len(), usize::MAX), ("handlers", handlers.len(), BRANCHES_MAX), ("sinks", sinks.len(), SINKS_MAX)],
+            // Whoever asks by the API only needs none of these.
+            scans_alone,
             &mut errors,
         );
         if sinks.len() <= SINKS_MAX && takers > SINKS_MAX {
@@ -285,6 +300,7 @@ impl Plan {
             lookups,
             sinks,
             outputs,
+            scan,
             globals,
         };
         plan.check_holders(&holders)?;
@@ -503,8 +519,11 @@ fn mask_of(taker: usize, graph: &Wires<'_>, routes: &Routes) -> u64 {
     wires.filter_map(|w| routes.get(w.producer)?.get(w.output).copied().flatten()).fold(0, |mask, slot| mask | bit(slot))
 }
 
-fn check_counts(counts: &[(&str, usize, usize)], errors: &mut Errors) {
+fn check_counts(counts: &[(&str, usize, usize)], may_be_none: bool, errors: &mut Errors) {
     for (section, count, max) in counts {
+        if *count == 0 && may_be_none {
+            continue;
+        }
         if *count == 0 {
             errors.add(&Place::Default, *section, format!("there are none; write [{section}.NAME], `shipper list` shows the kinds"));
         } else if count > max {

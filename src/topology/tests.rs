@@ -130,7 +130,7 @@ fn a_listener_that_others_can_reach_is_refused() {
         let errors = config(&format!("[api]\nlisten = '{listen}'\n"), &[], &[], None).errors;
         assert_eq!(errors.is_empty(), good, "{listen}: {errors}");
     }
-    assert_snapshot!(config("[api]\nlisten = '0.0.0.0:9600'\n", &[], &[], None).errors, @r#"line 2: api.listen: 0.0.0.0:9600 can be reached from outside, and TLS and keys are not available in this build; use "127.0.0.1:9600" or "unix:/run/shipper/api.sock""#);
+    assert_snapshot!(config("[api]\nlisten = '0.0.0.0:9600'\n", &[], &[], None).errors, @r#"line 2: api.listen: 0.0.0.0:9600 can be reached from outside, which needs TLS and keys: set api.tls.cert, api.tls.key and api.keys_file, or use "127.0.0.1:9600" or "unix:/run/shipper/api.sock""#);
 }
 
 #[test]
