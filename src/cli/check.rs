@@ -13,7 +13,7 @@ use crate::{
     clock::{Clock, SystemClock},
     io::disk::RealDisk,
     sinks::{Finding, Level},
-    topology::{ConfigError, Host, Plan, sharing},
+    topology::{ConfigError, Host, Plan, scanning::Scanning, sharing},
 };
 
 /// Check a config: every error at once, each with its line and remedy.
@@ -54,6 +54,9 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
     let mut worst = Level::Good;
     for table in &plan.tables {
         worst = worst.max(told("tables", &table.name, table.spec.check(&RealDisk::new(), &plan.globals.state_dir)));
+    }
+    if let Err(error) = Scanning::check(&plan) {
+        worst = worst.max(told("scan", "roots", vec![Finding { level: Level::Bad, text: error.to_string() }]));
     }
     for source in plan.sources.iter().filter(|_| !args.offline) {
         worst = worst.max(told("sources", &source.name, source.spec.check(&source.name)));

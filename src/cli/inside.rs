@@ -14,12 +14,15 @@ use crate::{
         Config, Host, Plan,
         rows::Rows,
         run::{Agent, EdgeTask, Needs},
+        scanning::{Around, Scanning},
     },
 };
 
 /// A started agent, what it counts and how its components stand.
 pub struct Inside {
     pub agent: Agent,
+    /// Where the config has `[scan]`; it is drained before the agent, and ended after it.
+    pub scanning: Option<Scanning>,
     pub metrics: Metrics,
     pub board: Board,
 }
@@ -40,11 +43,14 @@ impl Inside {
         let rows = Rows::new(checkpoint.map(|c| c.rows).unwrap_or_default()).with_snapshots(writer.take_snapshots());
         let (clock, board) = (SystemClock::new(), Board::default());
         let metrics = Metrics::new(&board);
+        let watcher = Watcher::new().context("cannot start the watch thread")?;
+        let around = Around { board: board.clone(), watcher: watcher.clone(), clock };
+        let scanning = Scanning::start(&plan, around)?;
         let needs = Needs {
             plan: Arc::new(plan),
             engine,
             cores: io::cores().context("cannot ask which cores may be used")?,
-            watcher: Watcher::new().context("cannot start the watch thread")?,
+            watcher,
             clock,
             board: board.clone(),
             metrics: metrics.clone(),
@@ -52,6 +58,6 @@ impl Inside {
             rows,
             waiter: thread::current(),
         };
-        Ok(Self { agent: Agent::start(needs, tasks)?, metrics, board })
+        Ok(Self { agent: Agent::start(needs, tasks)?, scanning, metrics, board })
     }
 }

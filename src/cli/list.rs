@@ -23,8 +23,11 @@ pub struct List {
 }
 
 /// What a build may lack, and whether this one has it.
-const FEATURES: [(&str, bool, &str); 2] =
-    [("sigma", cfg!(feature = "sigma"), "Sigma rules"), ("onnx", cfg!(feature = "onnx"), "models in ONNX form")];
+const FEATURES: [(&str, bool, &str); 3] = [
+    ("sigma", cfg!(feature = "sigma"), "Sigma rules"),
+    ("onnx", cfg!(feature = "onnx"), "models in ONNX form"),
+    ("scan", cfg!(feature = "scan"), "scanning of files with YARA"),
+];
 
 type Row = (&'static str, &'static str, &'static str, &'static [Field]);
 
@@ -87,7 +90,7 @@ fn example(section: &str, kind: &str, about: &str, fields: &[Field]) -> String {
 
 /// A default as it stands in TOML.
 pub(super) fn written(kind: Type, default: &str) -> String {
-    let bare = matches!(kind, Type::Bool | Type::Int { .. } | Type::Number | Type::Map)
+    let bare = matches!(kind, Type::Bool | Type::Int { .. } | Type::Number | Type::Map | Type::Records(_))
         || default.starts_with(['"', '['])
         || default.parse::<i64>().is_ok();
     if bare { default.to_owned() } else { format!("{default:?}") }
@@ -110,6 +113,7 @@ pub(super) fn sample(field: &Field) -> String {
         (Type::Choice(words), _) => format!("{:?}", words.first().unwrap_or(&"")),
         (Type::Texts, _) => "[\"…\"]".into(),
         (Type::Map, _) => "{}".into(),
+        (Type::Records(_), _) => "[]".into(),
         (Type::Table(kind), _) => format!("{kind:?}"),
         (Type::Tables(kind), _) => format!("[{kind:?}]"),
         (Type::Number, _) => "0.5".into(),

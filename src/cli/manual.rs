@@ -7,7 +7,10 @@ use crate::{
     handlers, lookups, reference,
     register::{Field, Type},
     sinks, sources, stages,
-    topology::globals::GLOBALS,
+    topology::{
+        globals::GLOBALS,
+        scanning::settings::{MONITOR, SCAN},
+    },
 };
 
 const HEAD: &str = r#"# Configuration
@@ -47,6 +50,12 @@ pub fn manual() -> String {
     let mut page = String::from(HEAD);
     page += "\n## The agent itself\n\n";
     table(&mut page, GLOBALS);
+
+    page += "\n## Scanning of files\n\n\
+        `[scan]`, for files below folders of this host, with cargo feature `scan`: [SCAN.md](SCAN.md).\n\n";
+    table(&mut page, SCAN);
+    page += "\n`[monitor]`, the watch over it:\n\n";
+    table(&mut page, MONITOR);
 
     page += "\n## Sources\n\n\
         Every source also may have `expect_events_every`, a span: if no record comes for so long, that is told as trouble.\n";
@@ -160,6 +169,7 @@ fn short(kind: Type) -> String {
         Type::Address => "address".into(),
         Type::Table(kind) => format!("name of a table of kind `{kind}`"),
         Type::Tables(kind) => format!("names of tables of kind `{kind}`"),
+        Type::Records(_) => "list of tables".into(),
         Type::Text | Type::Path | Type::Bool | Type::Number | Type::Map => kind.to_string(),
     }
 }

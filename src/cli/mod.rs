@@ -12,12 +12,14 @@ pub mod flights;
 pub mod import;
 pub mod inside;
 pub mod intel;
+pub mod keys;
 pub mod list;
 pub mod live;
 pub mod log;
 pub mod manual;
 mod progress;
 pub mod run;
+pub mod scan;
 pub mod scratch;
 pub mod signals;
 pub mod state;
@@ -86,12 +88,18 @@ enum Command {
     Intel(intel::Intel),
     Waf(waf::Waf),
     Apt(apt::Apt),
+    Scan(scan::Scan),
+    Keys(keys::Keys),
 }
 
 /// Parses the command line, runs the command, prints what failed, chooses the exit code.
 pub fn main() -> ExitCode {
     let args: Vec<String> = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect();
     let mut args: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    if args == ["scan-child"] {
+        // For agents alone, so no command of the list.
+        return scan::child();
+    }
     if let ["apt", "score", files @ ..] = &mut args[..] {
         // The parser takes every word that begins with a dash for an option.
         files.iter_mut().filter(|file| **file == "-").for_each(|file| *file = apt::STDIN);
@@ -112,7 +120,14 @@ pub fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let outcome = match shipper.command {
-        None => run::run(run::Run { config: shipper.config, cores: shipper.cores, engine: shipper.engine }),
+        None => run::run(run::Run {
+            config: shipper.config,
+            cores: shipper.cores,
+            engine: shipper.engine,
+            role: None,
+            master: None,
+            key_file: None,
+        }),
         Some(Command::Run(args)) => run::run(args),
         Some(Command::Check(args)) => check::run(&args),
         Some(Command::Try(args)) => try_records::run(&args),
@@ -125,6 +140,8 @@ pub fn main() -> ExitCode {
         Some(Command::Intel(args)) => intel::run(&args),
         Some(Command::Waf(args)) => waf::run(&args),
         Some(Command::Apt(args)) => apt::run(&args),
+        Some(Command::Scan(args)) => scan::run(&args),
+        Some(Command::Keys(args)) => keys::run(&args),
     };
     match outcome {
         Ok(code) => code,
@@ -159,8 +176,13 @@ fn code_of(error: &anyhow::Error) -> u8 {
             ConfigError::Invalid { .. } => CONFIG,
         };
     }
-    if error.downcast_ref::<crate::api::BindError>().is_some()
+    if let Some(crate::topology::face::OpenError::Access(_)) = error.downcast_ref() {
+        return CONFIG;
+    }
+    if error.downcast_ref::<crate::topology::face::OpenError>().is_some()
+        || error.downcast_ref::<crate::api::BindError>().is_some()
         || error.downcast_ref::<crate::store::StoreError>().is_some()
+        || error.downcast_ref::<crate::topology::scanning::ScanError>().is_some()
         || matches!(error.downcast_ref(), Some(crate::topology::run::RunError::Snapshot { .. }))
         || error.downcast_ref::<crate::io::disk::LockError>().is_some()
         || matches!(error.downcast_ref(), Some(crate::store::intel::IntelError::Lock(_)))

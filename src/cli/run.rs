@@ -11,7 +11,7 @@ use argh::FromArgs;
 
 use super::{DEFAULT_CONFIG, UNAVAILABLE, log::Log, signals::Asked, systemd::Systemd};
 use crate::{
-    api::Bound,
+    api::Face,
     clock::{SystemClock, nanos},
     io::{
         self, Disk, Watcher,
@@ -20,17 +20,25 @@ use crate::{
     metrics::{Board, Metrics},
     store::{self, Writer},
     topology::{
-        Engine, Flag, Host, OnFull, Plan, face,
+        Engine, Flag, Host, OnFull, Plan,
+        face::{self, Opened},
         pulse::Pulse,
         rows::Rows,
         run::{Agent, EdgeTask, Needs},
+        scanning::{Around, ScanError, Scanning},
         tables,
     },
 };
 
 /// Run the agent until SIGTERM or SIGINT; SIGHUP takes the config anew.
 #[derive(FromArgs, Debug)]
-#[argh(subcommand, name = "run", example = "shipper run", example = "shipper run --config shipper.toml --cores 4 --engine pread")]
+#[argh(
+    subcommand,
+    name = "run",
+    example = "shipper run",
+    example = "shipper run --config shipper.toml --cores 4 --engine pread",
+    example = "shipper run --role worker --master https://scan.example:8000 --key-file worker.key"
+)]
 pub struct Run {
     /// config file (default /etc/shipper/shipper.toml)
     #[argh(option)]
@@ -41,16 +49,29 @@ pub struct Run {
     /// auto, uring or pread
     #[argh(option)]
     pub engine: Option<String>,
+    /// scan files as this: both, master or worker
+    #[argh(option)]
+    pub role: Option<String>,
+    /// of a worker: where its master answers
+    #[argh(option)]
+    pub master: Option<String>,
+    /// of a worker: file with its key
+    #[argh(option)]
+    pub key_file: Option<String>,
 }
 
 impl Run {
     /// Loads the config, below flags and environment.
     fn plan(&self) -> Result<Plan, crate::topology::ConfigError> {
-        let path = self.config.as_deref().unwrap_or(Path::new(DEFAULT_CONFIG));
+        let default = Path::new(DEFAULT_CONFIG);
+        let path = self.config.as_deref().or_else(|| (self.master.is_none() || default.exists()).then_some(default));
         let cores = self.cores.map(|cores| Flag { path: "cores", value: cores.to_string(), flag: "--cores" });
         let engine = self.engine.clone().map(|value| Flag { path: "engine", value, flag: "--engine" });
-        let flags: Vec<Flag> = cores.into_iter().chain(engine).collect();
-        Plan::load(Some(path), std::env::vars(), &flags, &Host::this())
+        let role = self.role.clone().map(|value| Flag { path: "scan.role", value, flag: "--role" });
+        let master = self.master.clone().map(|value| Flag { path: "scan.worker.master", value, flag: "--master" });
+        let key = self.key_file.clone().map(|value| Flag { path: "scan.worker.key_file", value, flag: "--key-file" });
+        let flags: Vec<Flag> = cores.into_iter().chain(engine).chain(role).chain(master).chain(key).collect();
+        Plan::load(path, std::env::vars(), &flags, &Host::this())
     }
 }
 
@@ -60,6 +81,9 @@ impl Run {
 /// A wrong config, a state folder that is held or cannot be trusted, threads that cannot start.
 pub fn run(args: Run) -> anyhow::Result<ExitCode> {
     let plan = args.plan()?;
+    if plan.scan.is_some() && !cfg!(feature = "scan") {
+        return Err(ScanError::Lacking.into());
+    }
     let log = Log::start(&plan.globals.log)?;
     let engine = match engine_of(&plan) {
         Ok(engine) => engine,
@@ -69,9 +93,9 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         }
     };
     let mut process = Process::open(&args, log, &plan)?;
-    let bound = plan.globals.api.as_ref().map(Bound::bind).transpose()?;
+    let bound = face::open(&plan.globals)?;
     let mut graph = Graph { plan: Arc::new(plan), engine };
-    let mut agent = process.start(&graph, bound)?;
+    let (mut agent, mut scanning) = process.start(&graph, bound)?;
     loop {
         process.systemd.ready();
         let next = process.wait(&agent, &graph);
@@ -82,8 +106,16 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         if let Some(pulse) = &process.pulse {
             pulse.store(None);
         }
+        // Files first: what is found in the last moment still goes out.
+        let rests = scanning.as_mut().is_none_or(Scanning::drain);
         let clean = agent.drain();
+        if let Some(scanning) = scanning.take() {
+            scanning.end();
+        }
         tell(&process.metrics);
+        if !rests {
+            tracing::warn!("stopped before every file was scanned; the rest is scanned at the next start");
+        }
         if !clean {
             let again = if next.is_some() { "is read again" } else { "is read again at the next start" };
             tracing::warn!("stopped before everything was acked; the rest {again}");
@@ -96,7 +128,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         let bound = match next.bound {
             Some(bound) => Some(bound),
             // Its place is free only now.
-            None => next.graph.plan.globals.api.as_ref().map(Bound::bind).transpose().unwrap_or_else(|e| {
+            None => face::open(&next.graph.plan.globals).unwrap_or_else(|e| {
                 tracing::error!("the HTTP face stays off until the next reload: {e}");
                 None
             }),
@@ -106,7 +138,7 @@ pub fn run(args: Run) -> anyhow::Result<ExitCode> {
         graph = next.graph;
         process.metrics.begin_anew();
         process.rows.mark_changed();
-        agent = process.start(&graph, bound)?;
+        (agent, scanning) = process.start(&graph, bound)?;
         tracing::info!("the config is taken anew");
     }
 }
@@ -122,7 +154,7 @@ struct Next {
     graph: Graph,
     letters: Letters,
     /// A new place of the HTTP face.
-    bound: Option<Bound>,
+    bound: Option<Opened>,
 }
 
 /// The folder of the dead letter, locked where it is not inside the state folder.
@@ -190,7 +222,7 @@ impl<'a> Process<'a> {
         })
     }
 
-    fn start(&mut self, graph: &Graph, bound: Option<Bound>) -> anyhow::Result<Agent> {
+    fn start(&mut self, graph: &Graph, bound: Option<Opened>) -> anyhow::Result<(Agent, Option<Scanning>)> {
         let writer = match self.writer.take() {
             Some(writer) => writer,
             // The rows are in memory, no older than what was saved of them.
@@ -201,10 +233,13 @@ impl<'a> Process<'a> {
         if let Some(pulse) = &self.pulse {
             pulse.store(Some(store.clone()));
         }
+        let around = Around { board: self.board.clone(), watcher: self.watcher.clone(), clock: self.clock };
+        let scanning = Scanning::start(&graph.plan, around)?;
         let stats = stats(graph.plan.globals.log.stats_every, self.metrics.clone());
         let shown = bound.map(|bound| {
             let (board, metrics) = (self.board.clone(), self.metrics.clone());
-            face::task(bound, face::face(&graph.plan, graph.engine, self.clock, board, metrics, Some(store.clone())))
+            let shown = face::face(&graph.plan, graph.engine, self.clock, board, metrics, Some(store.clone()));
+            face::shown(bound, Face { scan: scanning.as_ref().map(|scanning| scanning.face(&graph.plan)), ..shown })
         });
         let needs = Needs {
             plan: graph.plan.clone(),
@@ -218,13 +253,15 @@ impl<'a> Process<'a> {
             rows: self.rows.clone(),
             waiter: std::thread::current(),
         };
-        Ok(Agent::start_watched(needs, [stats].into_iter().chain(shown).collect(), self.pulse.clone())?)
+        let agent = Agent::start_watched(needs, [stats].into_iter().chain(shown).collect(), self.pulse.clone())?;
+        Ok((agent, scanning))
     }
 
     /// Waits for a stop (`None`) or for a config that can take the place of this one.
     fn wait(&self, agent: &Agent, graph: &Graph) -> Option<Next> {
         loop {
-            if self.asked.stop.take() || agent.sources() == 0 {
+            // Who only answers the API has no source that could end.
+            if self.asked.stop.take() || (agent.sources() == 0 && !graph.plan.sources.is_empty()) {
                 return None;
             }
             if self.asked.reopen.take() {
@@ -269,6 +306,7 @@ impl<'a> Process<'a> {
         for lookup in &plan.lookups {
             lookup.spec.build(&lookup.name, &plan.given())?;
         }
+        Scanning::check(&plan)?;
         tables::fill_after(&mut plan, &graph.plan);
         let new = &plan.globals;
         let letters = if new.dead_letter.path == self.letters.path {
@@ -276,7 +314,7 @@ impl<'a> Process<'a> {
         } else {
             Letters::take(&self.state, &new.dead_letter.path)?
         };
-        let bound = new.api.as_ref().filter(|listen| Some(*listen) != old.api.as_ref()).map(Bound::bind).transpose()?;
+        let bound = if new.api == old.api { None } else { face::open(new)? };
         self.log.set(&new.log)?;
         Ok(Next { graph: Graph { plan: Arc::new(plan), engine }, letters, bound })
     }

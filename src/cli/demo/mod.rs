@@ -29,6 +29,7 @@ mod account;
 mod apt;
 mod dfn;
 mod misp;
+mod scan;
 mod show;
 mod waf;
 
@@ -49,18 +50,19 @@ const ROTATE_AT: f64 = 0.5;
     example = "shipper demo --system misp",
     example = "shipper demo --system waf --rate 5000",
     example = "shipper demo --system apt",
-    note = "dfn ships to a broker inside this process and reads its topic back. misp plants known indicators in the alerts, imports an export that knows them, and finds each in what comes out. waf writes an audit log, scores it, and finds every event in the points. apt writes events of a simulated site with two attacks, and finds each that is grave in an alert and all of them in windows."
+    example = "shipper demo --system scan",
+    note = "dfn ships to a broker inside this process and reads its topic back. misp plants known indicators in the alerts, imports an export that knows them, and finds each in what comes out. waf writes an audit log, scores it, and finds every event in the points. apt writes events of a simulated site with two attacks, and finds each that is grave in an alert and all of them in windows. scan writes files as Zeek does, scans them with rules of its own, and finds the right answer of each."
 )]
 pub struct Demo {
-    /// which system: dfn, misp, waf or apt
+    /// which system: dfn, misp, waf, apt or scan
     #[argh(option, default = "String::from(\"dfn\")")]
     system: String,
     /// how long the manager writes (20s, 2m)
     #[argh(option, long = "for", from_str_fn(span), default = "Duration::from_secs(20)")]
     span: Duration,
-    /// alerts a second
-    #[argh(option, default = "2000")]
-    rate: u64,
+    /// alerts a second (default 2000), or files (default 100)
+    #[argh(option)]
+    rate: Option<u64>,
     /// shards
     #[argh(option, default = "1")]
     cores: usize,
@@ -76,6 +78,13 @@ pub struct Demo {
     /// print the sums as one JSON object; the live lines go to standard error
     #[argh(switch)]
     json: bool,
+}
+
+impl Demo {
+    /// Alerts or files a second.
+    fn rate(&self) -> u64 {
+        self.rate.unwrap_or(if self.system == "scan" { 100 } else { 2000 })
+    }
 }
 
 fn span(text: &str) -> Result<Duration, String> {
@@ -102,13 +111,14 @@ pub fn run(args: &Demo) -> anyhow::Result<ExitCode> {
     };
     match args.system.as_str() {
         "dfn" => dfn::run(args),
-        "misp" | "waf" | "apt" if args.file.is_some() || args.brokers.is_some() => {
+        "misp" | "waf" | "apt" | "scan" if args.file.is_some() || args.brokers.is_some() => {
             usage("--file and --brokers are of system dfn: what is in a file of others nobody has planted")
         }
         "misp" => misp::run(args),
         "waf" => waf::run(args),
         "apt" => apt::run(args),
-        system => usage(&format!("no system {system:?}; known: dfn, misp, waf, apt")),
+        "scan" => scan::run(args),
+        system => usage(&format!("no system {system:?}; known: dfn, misp, waf, apt, scan")),
     }
 }
 

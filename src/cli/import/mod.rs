@@ -14,6 +14,7 @@ pub mod keys;
 pub mod misp;
 pub mod options;
 pub mod page;
+pub mod scan;
 pub mod values;
 pub mod waf;
 pub mod write;
@@ -51,6 +52,7 @@ enum System {
     Misp(misp::Misp),
     Waf(waf::Waf),
     Apt(apt::Apt),
+    Scan(scan::Scan),
 }
 
 /// wazuh-dfn: its YAML or TOML file, its environment variables and its flags
@@ -83,6 +85,7 @@ pub fn run(args: Import) -> anyhow::Result<ExitCode> {
         System::Misp(args) => misp::run(&args),
         System::Waf(args) => waf::run(&args),
         System::Apt(args) => apt::run(&args),
+        System::Scan(args) => scan::run(&args),
     }
 }
 

@@ -47,7 +47,12 @@ impl Page {
 
     /// Sets a setting of a table that was begun; of one that is given twice the last stands.
     pub fn set(&mut self, table: &str, name: impl Into<String>, value: &Value) {
-        let (name, value) = (name.into(), toml_value(value));
+        self.set_written(table, name, toml_value(value));
+    }
+
+    /// The same with a value that is TOML already.
+    pub fn set_written(&mut self, table: &str, name: impl Into<String>, value: String) {
+        let name = name.into();
         let Some(table) = self.named(table) else { return };
         match table.settings.iter_mut().find(|(old, _)| *old == name) {
             Some((_, old)) => *old = value,

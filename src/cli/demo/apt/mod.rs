@@ -64,7 +64,7 @@ pub(super) fn run(args: &Demo) -> anyhow::Result<ExitCode> {
     lines.say(&format!("engine {engine} ({why}); no server"));
     lines.say(&format!(
         "writing {} events/s of a simulated site for {} s into {}, {PER_MINUTE} to a minute of its clock",
-        args.rate,
+        args.rate(),
         args.span.as_secs(),
         agent.files.log.display()
     ));
@@ -132,7 +132,7 @@ impl Running {
                 attacked = true;
                 scenario::ALL.iter().for_each(|scenario| site.start(scenario));
             }
-            let owed = (begun.elapsed().as_secs_f64() * args.rate as f64) as u64;
+            let owed = (begun.elapsed().as_secs_f64() * args.rate() as f64) as u64;
             let mut block = Vec::new();
             while count < owed {
                 count += 1;

@@ -84,7 +84,7 @@ pub(super) fn run(args: &Demo) -> anyhow::Result<ExitCode> {
         None => {
             lines.say(&format!(
                 "writing {} alerts/s for {} s below {}",
-                args.rate,
+                args.rate(),
                 args.span.as_secs(),
                 scratch.path().join("alerts").display()
             ));
@@ -140,7 +140,7 @@ impl Running {
         let begun = Instant::now();
         let mut rotated = false;
         while begun.elapsed() < args.span && !self.interrupted.load(Ordering::Relaxed) {
-            let owed = (begun.elapsed().as_secs_f64() * args.rate as f64) as u64;
+            let owed = (begun.elapsed().as_secs_f64() * args.rate() as f64) as u64;
             while writer.alerts() < owed {
                 wanted += u64::from(matches!(writer.write().with_context(failed)?, Class::Ban | Class::WindowsSelected));
                 flights.line(writer.bytes());

@@ -71,7 +71,7 @@ pub(super) fn run(args: &Demo) -> anyhow::Result<ExitCode> {
     lines.say(&format!("engine {engine} ({why}); {} indicators from {}, no server", status.indicators, export.display()));
     lines.say(&format!(
         "writing {} alerts/s for {} s below {}, one in {CARRIES_EACH} with one of {CARRIED} indicators, of which {KNOWN} are known",
-        args.rate,
+        args.rate(),
         args.span.as_secs(),
         scratch.path().join("alerts").display()
     ));
@@ -127,7 +127,7 @@ impl Running {
         let begun = Instant::now();
         let mut rotated = false;
         while begun.elapsed() < args.span && !self.interrupted.load(Ordering::Relaxed) {
-            let owed = (begun.elapsed().as_secs_f64() * args.rate as f64) as u64;
+            let owed = (begun.elapsed().as_secs_f64() * args.rate() as f64) as u64;
             while writer.alerts() < owed {
                 if !writer.alerts().is_multiple_of(CARRIES_EACH) {
                     writer.write().with_context(failed)?;

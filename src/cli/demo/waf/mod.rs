@@ -59,7 +59,7 @@ pub(super) fn run(args: &Demo) -> anyhow::Result<ExitCode> {
     lines.say(&format!("engine {engine} ({why}); no server"));
     lines.say(&format!(
         "writing {} events/s of ModSecurity for {} s into {}, one in {SPOILED_EACH} spoiled by its client",
-        args.rate,
+        args.rate(),
         args.span.as_secs(),
         agent.files.log.display()
     ));
@@ -119,7 +119,7 @@ impl Running {
         let (mut pace, begun, mut rotated) = (Pace::new(), Instant::now(), false);
         let counts = self.inside.metrics.branch("alerts", "waf");
         while begun.elapsed() < args.span && !self.interrupted.load(Ordering::Relaxed) {
-            let owed = (begun.elapsed().as_secs_f64() * args.rate as f64) as u64;
+            let owed = (begun.elapsed().as_secs_f64() * args.rate() as f64) as u64;
             let mut block = Vec::new();
             while events.ordinal() < owed {
                 let n = events.ordinal();

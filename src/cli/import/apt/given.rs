@@ -12,13 +12,15 @@ use super::{
         given::Given,
         misp::given::without_login,
     },
-    keys::{KEYS, Kind, named},
+    keys::{KEYS, Key, Kind, find},
 };
 use crate::register::section::nearest;
 
 /// A file that passed every check.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
+    /// All keys that there are.
+    keys: &'static [Key],
     given: BTreeMap<String, Value>,
     /// What was passed over, with its key.
     pub notes: Vec<(String, String)>,
@@ -30,7 +32,15 @@ impl Config {
     /// # Errors
     /// Everything that is wrong.
     pub fn of(given: &Given) -> Result<Self, ImportErrors> {
-        let (mut config, mut leaves, mut errors) = (Self::default(), Vec::new(), Vec::new());
+        Self::by(given, KEYS)
+    }
+
+    /// The same by the keys of another program.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn by(given: &Given, keys: &'static [Key]) -> Result<Self, ImportErrors> {
+        let (mut config, mut leaves, mut errors) = (Self { keys, ..Self::default() }, Vec::new(), Vec::new());
         match given {
             Given::Table(_) => flatten(given, "", &mut leaves),
             Given::Null => {}
@@ -40,8 +50,8 @@ impl Config {
             }
         }
         for (name, value) in leaves {
-            let Some(key) = named(&name) else {
-                let hint = nearest(&name, KEYS.iter().map(|key| key.name)).map(|near| format!("; did you mean {near}?"));
+            let Some(key) = find(keys, &name) else {
+                let hint = nearest(&name, keys.iter().map(|key| key.name)).map(|near| format!("; did you mean {near}?"));
                 config.notes.push((name, format!("left out: the program knows no such key{}", hint.unwrap_or_default())));
                 continue;
             };
@@ -94,7 +104,7 @@ impl Config {
 
     /// What was given, by name; secrets masked.
     pub fn accepted(&self) -> Value {
-        let shown = |name: &str, value: &Value| match named(name).map(|key| key.kind) {
+        let shown = |name: &str, value: &Value| match find(self.keys, name).map(|key| key.kind) {
             Some(Kind::Secret) => json!("***"),
             // Below a key that nobody reads anything may lie.
             Some(Kind::Any) if ["password", "secret", "token", "key"].iter().any(|word| name.contains(word)) => json!("***"),

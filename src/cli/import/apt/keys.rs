@@ -24,11 +24,13 @@ pub struct Key {
     pub did_something: bool,
 }
 
-const fn did(name: &'static str, kind: Kind) -> Key {
+/// A key that did something.
+pub const fn did(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, did_something: true }
 }
 
-const fn never(name: &'static str, kind: Kind) -> Key {
+/// A key that nobody read.
+pub const fn never(name: &'static str, kind: Kind) -> Key {
     Key { name, kind, did_something: false }
 }
 
@@ -116,7 +118,12 @@ pub static KEYS: &[Key] = &[
 
 /// The key of a name, or the one that stands for it and its neighbours.
 pub fn named(name: &str) -> Option<&'static Key> {
-    KEYS.iter().find(|key| key.name == name || key.name.ends_with('.') && name.starts_with(key.name))
+    find(KEYS, name)
+}
+
+/// The same among any keys.
+pub fn find(keys: &'static [Key], name: &str) -> Option<&'static Key> {
+    keys.iter().find(|key| key.name == name || key.name.ends_with('.') && name.starts_with(key.name))
 }
 
 #[cfg(test)]
