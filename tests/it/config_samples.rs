@@ -99,6 +99,16 @@ fn the_sample_for_detection_reads_nothing_until_brokers_are_named_and_is_right_w
 }
 
 #[test]
+fn the_sample_for_scanning_is_right_as_it_is_and_with_all_its_settings() {
+    let text = text_of(&root().join("packaging/scan.toml"));
+    let found = plan(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+    assert_eq!(found.scan.map(|scan| scan.settings.roots.len()), Some(1));
+    let text = switched_on(&text);
+    assert!(!text.contains("\n#kind") && text.contains("\nquarantine = ") && text.contains("\ntls = "), "{text}");
+    plan(&text).unwrap_or_else(|errors| panic!("{errors}\n{text}"));
+}
+
+#[test]
 fn the_sample_for_streams_of_events_is_right_once_brokers_and_a_database_are_named() {
     let text = text_of(&root().join("packaging/waf-streams.toml"));
     let errors = plan(&text).expect_err("nothing is written by accident");

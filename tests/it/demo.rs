@@ -94,4 +94,5 @@ fn a_broker_that_is_not_there_and_a_system_that_is_unknown_are_told() {
     assert_eq!(demo(&["--system", "misp", "--file", "alerts.json"]).status.code(), Some(64));
     assert_eq!(demo(&["--system", "waf", "--brokers", "h:9092"]).status.code(), Some(64));
     assert_eq!(demo(&["--system", "apt", "--brokers", "h:9092"]).status.code(), Some(64));
+    assert_eq!(demo(&["--system", "scan", "--file", "alerts.json"]).status.code(), Some(64));
 }

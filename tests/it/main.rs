@@ -30,6 +30,7 @@ mod misp_standin;
 mod opensearch;
 mod own;
 mod pages;
+mod scan;
 mod sigma;
 mod sim;
 mod stages;

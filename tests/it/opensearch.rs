@@ -253,7 +253,9 @@ impl Site {
     /// How often each document is in the file; each must be there byte for byte.
     fn found(&self) -> BTreeMap<u64, u32> {
         let mut times = BTreeMap::new();
-        for line in fs::read_to_string(self.out()).unwrap_or_default().lines() {
+        let text = fs::read_to_string(self.out()).unwrap_or_default();
+        // The last line may be under way.
+        for line in text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')) {
             let n: u64 = line.strip_prefix("{ \"n\":").unwrap().split(',').next().unwrap().parse().unwrap();
             assert_eq!(line, documents(n..n + 1, 0)[0].source);
             *times.entry(n).or_default() += 1;

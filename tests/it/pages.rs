@@ -119,7 +119,9 @@ fn the_man_page_names_every_command_and_no_other() {
 
 #[test]
 fn every_command_that_a_page_names_is_one() {
-    let known = commands();
+    let mut known = commands();
+    // What an agent starts, and nobody else: help does not list it.
+    known.push("scan-child".into());
     let mut seen = BTreeSet::new();
     for (page, text) in pages() {
         for quoted in text.split('`').skip(1).step_by(2).chain(text.lines()) {

@@ -26,6 +26,7 @@ mod redis_alerts;
 mod redis_sink;
 mod redis_stream;
 mod refusals;
+mod scan_queues;
 mod tls;
 mod topic;
 mod waf;

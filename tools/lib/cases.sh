@@ -25,14 +25,20 @@ say_vectors() {
   [[ -d $at ]] || { echo; echo "== golden vectors: their tests skip; $PWD/$at is not there (SHIPPER_VECTORS names another place)"; }
 }
 
-# run_test NAME ARGUMENT...: one integration binary, if this checkout has it.
+# run_test NAME ARGUMENT...: one integration binary, if this checkout has it; with $features, where that is set.
 run_test() {
   if [[ ! -e tests/$1/main.rs && ! -e tests/$1.rs ]]; then echo "skipped: no tests/$1"; return 0; fi
-  cargo test --test "$1" "${@:2}"
+  cargo test ${features:+--features "$features"} --test "$1" "${@:2}"
 }
 
 # In shipper's own target folder; release, since a model runs thousands of times.
 run_models() { CARGO_TARGET_DIR=$PWD/target cargo test --release --manifest-path tests/loom/Cargo.toml --lib; }
+
+# Everything that only a build with YARA has: units, the kill tests of the agent, the demo.
+check_scan() {
+  cargo test --features scan --lib scan
+  cargo test --features scan --test it scan
+}
 
 # Without cargo bench's own flag divan runs each bench once and measures nothing.
 run_benches() {

@@ -24,7 +24,7 @@ licences() {
         fi
       done < <(find "$dir" -maxdepth 3 -type f \( -iname 'licen[cs]e*' -o -iname 'copying*' -o -iname 'notice*' -o -iname unlicense \) | LC_ALL=C sort)
     done
-  done < <(cargo tree --locked --edges normal,build --features vendored,onnx --prefix none --format '{p}|{l}' | grep -v '^shipper ' | LC_ALL=C sort -u)
+  done < <(cargo tree --locked --edges normal,build --features vendored,onnx,scan,amqp-tls --prefix none --format '{p}|{l}' | grep -v '^shipper ' | LC_ALL=C sort -u)
 }
 
 # build_deb: sets `deb`. The release build takes minutes; OpenSSL and zlib are compiled into it.
@@ -32,7 +32,7 @@ licences() {
 build_deb() {
   installed cargo-deb 3.8.0
   need perl binutils
-  cargo build --release --locked --features vendored,onnx --bins
+  cargo build --release --locked --features vendored,onnx,scan,amqp-tls --bins
   rm -f target/debian/*.deb
   mkdir -p target/debian
   licences >target/debian/licences.txt

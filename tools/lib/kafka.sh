@@ -1,6 +1,6 @@
 # shellcheck shell=bash disable=SC2154 # dir, cache, lib: set by `services`
 # Apache Kafka in KRaft mode, run from Maven artifacts: there is no package of it in Debian.
-#   kafka       one node, plaintext, no authorizer; kafka-paused is another like it
+#   kafka       one node, plaintext, no authorizer; kafka-paused and kafka-scan are others like it
 #   kafka-tls   one node: plaintext for the administrator, SSL with client certificates, SASL_SSL
 #               with SCRAM-SHA-512 and PLAIN; ACLs on, nothing allowed until a test allows it
 
@@ -96,6 +96,7 @@ kafka_start() {
     case $name in
       kafka) echo "KAFKA_BROKERS=127.0.0.1:$(port kafka)" ;;
       kafka-paused) echo "KAFKA_PAUSED_BROKERS=127.0.0.1:$(port kafka-paused)" ;;
+      kafka-scan) echo "KAFKA_SCAN_BROKERS=127.0.0.1:$(port kafka-scan)" ;;
       kafka-tls)
         echo "KAFKA_TLS_ADMIN_BROKERS=127.0.0.1:$(port kafka-tls)"
         echo "KAFKA_TLS_BROKERS=127.0.0.1:$(port kafka-tls.ssl)"
