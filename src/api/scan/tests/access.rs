@@ -1,6 +1,7 @@
 //! Who may do what, from where; and what nobody may.
 
 use std::{
+    collections::BTreeSet,
     fs,
     io::Write,
     net::TcpStream,
@@ -64,7 +65,9 @@ fn each_role_opens_its_own_routes_and_no_others() {
 fn what_is_open_tells_no_more_than_it_must() {
     let server = Server::start(Wish::default());
     let root = server.ask("", "GET", "/", None).json();
-    assert_eq!(root.as_object().unwrap().keys().collect::<Vec<_>>(), ["documentation", "name", "version"]);
+    // Their order is another one where yara-x is built in, which asks serde_json to keep it.
+    let members: BTreeSet<&str> = root.as_object().unwrap().keys().map(String::as_str).collect();
+    assert_eq!(members, BTreeSet::from(["documentation", "name", "version"]));
     let health = server.ask("", "GET", "/health", None);
     assert_eq!((health.status, health.json()), (200, json!({"status": "healthy"})));
     assert!(server.ask("viewer", "GET", "/health", None).json()["scan"]["checks"].is_object());
