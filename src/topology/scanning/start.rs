@@ -36,7 +36,7 @@ use crate::{
     ring::{Mailbox, Signal},
     scan::{
         alert,
-        monitor::Monitor,
+        monitor::{Moment, Monitor},
         outcome::Outcome,
         roots::{Roots, RootsError},
         settings::{QueueKind, Role, Root},
@@ -196,10 +196,12 @@ impl Scanning {
         registry.restore(kept.collect(), &clock);
         let mut monitor = Monitor::new(scan.monitor.clone());
         monitor.restore(tasks.monitor_alerts().wait()?.into_iter().filter_map(|(_, row)| serde_json::from_value(row).ok()));
-        for (name, row) in tasks.monitor_rules().wait()? {
-            if let Ok(rule) = serde_json::from_value(row) {
-                let _ = monitor.set_rule(&name, rule); // it was taken once
-            }
+        let unread = monitor.restore_rules(tasks.monitor_rules().wait()?, Moment { wall: clock.now(), mono: clock.mono() });
+        if !unread.is_empty() {
+            tracing::warn!(
+                rules = unread.join(", "),
+                "rules of the monitor cannot be read and are left out; set them anew with PUT /monitoring/rules/NAME"
+            );
         }
         let feed = ScanFeed::new(tasks.clone());
         for source in &plan.sources {
