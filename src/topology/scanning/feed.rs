@@ -27,6 +27,10 @@ struct Inner {
     listeners: Vec<Arc<Signal>>,
     /// What the monitor found, with its numbers, which are milliseconds since 1970, or one more than the one before.
     found: VecDeque<FeedRecord>,
+    /// The highest of these numbers that the source has taken.
+    taken: u64,
+    /// Of these, how many gave way before the source took them.
+    lost: u64,
 }
 
 impl ScanFeed {
@@ -65,8 +69,15 @@ impl ScanFeed {
         let number = inner.found.back().map_or(0, |last| last.number + 1).max(ms);
         let bytes = json!({ "monitor_alert": alert }).to_string().into_bytes();
         inner.found.push_back(FeedRecord { number, bytes });
-        if inner.found.len() > limits::MONITOR_RECORDS {
-            inner.found.pop_front();
+        if inner.found.len() > limits::MONITOR_RECORDS
+            && let Some(oldest) = inner.found.pop_front()
+            && oldest.number > inner.taken
+        {
+            inner.lost += 1;
+            tracing::error!(
+                lost = inner.lost,
+                "an alert of the monitor was not taken by source scan and gave way to newer ones; see what holds its sinks, and GET /monitoring/alerts for what was said"
+            );
         }
         inner.listeners.iter().for_each(|signal| signal.raise());
     }
@@ -77,7 +88,10 @@ impl Feed for ScanFeed {
         let feed = self.clone();
         Box::pin(async move {
             if stream != STREAMS[0] {
-                return Ok(feed.inner().found.iter().filter(|record| record.number > after).take(max).cloned().collect());
+                let mut inner = feed.inner();
+                let records: Vec<FeedRecord> = inner.found.iter().filter(|record| record.number > after).take(max).cloned().collect();
+                inner.taken = records.last().map_or(inner.taken, |last| inner.taken.max(last.number));
+                return Ok(records);
             }
             let alerts = feed.tasks.alerts_after(after, max).await.map_err(|away| away.to_string())?;
             Ok(alerts
