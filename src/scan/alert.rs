@@ -108,31 +108,6 @@ pub fn alerts(outcome: &Outcome, when: Nanos) -> Vec<Alert> {
         .collect()
 }
 
-impl Alert {
-    /// The line that Wazuh's public decoders know: `wazuh-yara: INFO - Scan result: RULE FILE`.
-    ///
-    /// One line of printable text, with as many blanks as the decoders expect: a blank in the path is `\x20`, a backslash
-    /// `\\`, a control character or what is not UTF-8 in its escaped form.
-    pub fn wazuh_line(&self) -> String {
-        let bytes = self.path_b64.as_deref().and_then(crate::net::base64::decode).unwrap_or_else(|| self.file_path.clone().into_bytes());
-        let mut line = format!("wazuh-yara: INFO - Scan result: {} ", self.rule_name);
-        for chunk in bytes.utf8_chunks() {
-            for c in chunk.valid().chars() {
-                match c {
-                    '\\' => line.push_str("\\\\"),
-                    c if c.is_whitespace() || c.is_control() => {
-                        let mut utf8 = [0; 4];
-                        c.encode_utf8(&mut utf8).bytes().for_each(|byte| line.push_str(&format!("\\x{byte:02x}")));
-                    }
-                    c => line.push(c),
-                }
-            }
-            chunk.invalid().iter().for_each(|byte| line.push_str(&format!("\\x{byte:02x}")));
-        }
-        line
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -169,13 +144,5 @@ mod tests {
                 "rule_namespace": "b", "rule_meta": [["severity", 3], ["author", "A"], ["author", "B"]], "rule_tags": ["t"],
                 "strings_matched": ["$a"], "severity": 3, "task_id": "t1", "partial": true, "cached": false, "rules_version": "", "worker_id": ""})
         );
-    }
-
-    #[test]
-    fn the_line_is_one_line_whatever_the_file_is_called() {
-        let mut outcome = outcome();
-        outcome.path.0 = b"a b/new\nline\\\xff\x1b[31m\xc2\xa0\xe6\x96\x87".to_vec();
-        let alert = alerts(&outcome, 0).remove(1);
-        assert_eq!(alert.wazuh_line(), "wazuh-yara: INFO - Scan result: r a\\x20b/new\\x0aline\\\\\\xff\\x1b[31m\\xc2\\xa0文");
     }
 }
