@@ -6,7 +6,7 @@ use std::{env, path::PathBuf, process::Command};
 pub fn given(name: &str) -> Option<String> {
     let value = env::var(name).ok();
     if value.is_none() {
-        eprintln!("skipped: {name} is not set; tools/test services starts the brokers and sets it");
+        eprintln!("skipped: {name} is not set; the parts services, influx, opensearch and scan of tools/test start what sets it");
     }
     value
 }
