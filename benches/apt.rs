@@ -79,6 +79,12 @@ fn bare_tape(bencher: Bencher<'_, '_>, form: &str) {
     });
 }
 
+/// Ours: nothing is wired, so events are decoded, recognised and their features taken, and nothing is written.
+#[divan::bench(args = FORMS)]
+fn apt_read(bencher: Bencher<'_, '_>, form: &str) {
+    handle(bencher, form, &[None, None]);
+}
+
 /// Ours: alerts alone are wired, so features are taken and judged, and little is written.
 #[divan::bench(args = FORMS)]
 fn apt(bencher: Bencher<'_, '_>, form: &str) {

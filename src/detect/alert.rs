@@ -138,7 +138,7 @@ pub struct Id([u8; 16]);
 
 impl fmt::Display for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+        f.write_str(str::from_utf8(&self.hex()).unwrap_or_default())
     }
 }
 
@@ -149,6 +149,16 @@ impl fmt::Debug for Id {
 }
 
 impl Id {
+    /// In ASCII.
+    fn hex(self) -> [u8; 32] {
+        let digit = |n: u8| if n < 10 { b'0' + n } else { b'a' + n - 10 };
+        let mut hex = [0; 32];
+        for (pair, byte) in hex.as_chunks_mut::<2>().0.iter_mut().zip(self.0) {
+            *pair = [digit(byte >> 4), digit(byte & 15)];
+        }
+        hex
+    }
+
     fn of(parts: [&[u8]; 3]) -> Self {
         let mut hasher = blake3::Hasher::new();
         for (n, part) in parts.iter().enumerate() {
@@ -211,7 +221,7 @@ impl Alert<'_> {
     fn write_within(&self, out: &mut Vec<u8>, room: Room) {
         let cut = |text| cut(text, room.text);
         out.extend_from_slice(b"{\"schema\":1,\"id\":\"");
-        out.extend_from_slice(self.id().to_string().as_bytes());
+        out.extend_from_slice(&self.id().hex());
         out.extend_from_slice(b"\",\"timestamp\":\"");
         json::time(out, self.ts_ms);
         out.push(b'"');
@@ -276,11 +286,10 @@ impl Alert<'_> {
 
     fn write_attack(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b",\"mitre_attack\":{\"techniques\":");
-        let mut all = attack::Tactics::default();
-        list(out, self.techniques.iter(), |out, technique| {
-            let tactics = attack::tactics(&technique.id);
-            all = all.and(tactics);
-            named(out, &technique.id, attack::name(&technique.id));
+        let known: Vec<_> = self.techniques.iter().map(|technique| (technique, attack::known(&technique.id))).collect();
+        let all = known.iter().fold(attack::Tactics::default(), |all, (_, (_, tactics))| all.and(*tactics));
+        list(out, known.iter(), |out, (technique, (name, tactics))| {
+            named(out, &technique.id, name);
             out.extend_from_slice(b",\"tactics\":");
             list(out, tactics.list(), |out, (id, name)| {
                 named(out, id, name);
@@ -297,10 +306,10 @@ impl Alert<'_> {
         list(out, all.list(), |out, (id, name)| {
             named(out, id, name);
             let tactic = attack::Tactics::of_id(id);
-            let of = self.techniques.iter().filter(|technique| attack::tactics(&technique.id).meets(tactic));
+            let of = known.iter().filter(|(_, (_, tactics))| tactics.meets(tactic));
             out.extend_from_slice(b",\"techniques\":");
-            list(out, of, |out, technique| {
-                named(out, &technique.id, attack::name(&technique.id));
+            list(out, of, |out, (technique, (name, _))| {
+                named(out, &technique.id, name);
                 out.push(b'}');
             });
             out.push(b'}');

@@ -113,6 +113,8 @@ pub struct Row {
 struct Table {
     version: &'static str,
     rows: Vec<Row>,
+    /// Of each row, [`number`].
+    numbers: Vec<u32>,
 }
 
 fn table() -> &'static Table {
@@ -124,8 +126,25 @@ fn table() -> &'static Table {
             let mut parts = line.split('\t');
             Some(Row { id: parts.next()?, name: parts.next()?, tactics: Tactics::of_ids(parts.next()?) })
         };
-        Table { version, rows: text.lines().filter(|line| !line.starts_with('#')).filter_map(row).collect() }
+        let rows: Vec<Row> = text.lines().filter(|line| !line.starts_with('#')).filter_map(row).collect();
+        let numbers = rows.iter().filter_map(|row| number(row.id)).collect();
+        Table { version, rows, numbers }
     })
+}
+
+/// A technique's id as a number of the same order, a parent before its parts: compared at once where text takes a call.
+fn number(id: &str) -> Option<u32> {
+    let digits = |of: &[u8]| of.iter().try_fold(0, |all, b| b.is_ascii_digit().then(|| all * 10 + u32::from(b - b'0')));
+    let (parent, part) = match id.as_bytes() {
+        [b'T', parent @ ..] if parent.len() == 4 => (parent, None),
+        [b'T', parent @ .., b'.', a, b, c] if parent.len() == 4 => (parent, Some([*a, *b, *c])),
+        _ => return None,
+    };
+    let part = match part {
+        Some(part) => digits(&part)? + 1,
+        None => 0,
+    };
+    Some(digits(parent)? * 1001 + part)
 }
 
 /// The version of ATT&CK that the table is of.
@@ -135,20 +154,20 @@ pub fn version() -> &'static str {
 
 /// What the table has of a technique. What was revoked has the tactics of what came in its place.
 pub fn row(id: &str) -> Option<&'static Row> {
-    let rows = &table().rows;
-    rows.binary_search_by(|row| row.id.cmp(id)).ok().and_then(|n| rows.get(n))
+    let table = table();
+    let n = table.numbers.binary_search(&number(id)?).ok()?;
+    table.rows.get(n)
+}
+
+/// The name of a technique and its tactics; a sub-technique without a row has its parent's.
+pub fn known(id: &str) -> (&'static str, Tactics) {
+    let parent = || row(id.split('.').next().unwrap_or(id));
+    row(id).or_else(parent).map_or(("Unknown Technique", Tactics::default()), |row| (row.name, row.tactics))
 }
 
 /// The tactics of a technique; a sub-technique without a row has its parent's.
 pub fn tactics(id: &str) -> Tactics {
-    let parent = || row(id.split('.').next().unwrap_or(id));
-    row(id).or_else(parent).map_or(Tactics::default(), |row| row.tactics)
-}
-
-/// The name of a technique; a sub-technique without a row has its parent's.
-pub fn name(id: &str) -> &'static str {
-    let parent = || row(id.split('.').next().unwrap_or(id));
-    row(id).or_else(parent).map_or("Unknown Technique", |row| row.name)
+    known(id).1
 }
 
 /// The id in its normal form, if the text is one: `T` and four digits, perhaps a point and three more.
@@ -315,6 +334,8 @@ mod tests {
         let table = table();
         assert_eq!((table.version, table.rows.len()), ("18.1", 835));
         assert!(table.rows.is_sorted_by(|a, b| a.id < b.id));
+        assert_eq!(table.numbers.len(), table.rows.len());
+        assert!(table.numbers.is_sorted_by(|a, b| a < b));
         for row in &table.rows {
             assert_eq!(id(row.id).as_deref(), Some(row.id));
             assert!(!row.name.is_empty());
@@ -327,15 +348,24 @@ mod tests {
     }
 
     #[test]
+    fn a_number_stands_for_one_id_and_nothing_else_has_one() {
+        let ids = ["T0000", "T0000.000", "T0000.999", "T0001", "T1059", "T1059.000", "T1059.001", "T9999.999"];
+        assert!(ids.map(|id| number(id).unwrap()).is_sorted_by(|a, b| a < b));
+        for text in ["", "T", "T105", "T10590", "T1059.", "T1059.01", "t1059", "TA0001", "T1059.00a", "T10a9", "T1059x001"] {
+            assert_eq!((number(text), row(text)), (None, None), "{text}");
+        }
+    }
+
+    #[test]
     fn a_technique_that_is_not_in_the_table_has_what_its_parent_has() {
         assert_eq!(
-            (name("T1059.001"), name("T1059.999"), name("T9999")),
-            ("PowerShell", "Command and Scripting Interpreter", "Unknown Technique")
+            ["T1059.001", "T1059.999", "T9999"].map(|id| known(id).0),
+            ["PowerShell", "Command and Scripting Interpreter", "Unknown Technique"]
         );
         assert_eq!(tactics("T1059.999"), tactics("T1059"));
         assert_eq!(tactics("T9999.001"), Tactics::default());
         // T1086 was revoked by T1059.001.
-        assert_eq!((name("T1086"), tactics("T1086")), ("PowerShell", Tactics::of_ids("TA0002")));
+        assert_eq!(known("T1086"), ("PowerShell", Tactics::of_ids("TA0002")));
     }
 
     #[test]
