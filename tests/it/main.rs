@@ -31,6 +31,8 @@ mod opensearch;
 mod own;
 mod pages;
 mod scan;
+#[cfg(feature = "scan")]
+mod scan_workers;
 mod sigma;
 mod sim;
 mod stages;

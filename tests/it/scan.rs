@@ -65,7 +65,7 @@ fn a_build_without_scanning_says_which_one_has_it() {
 }
 
 #[cfg(feature = "scan")]
-mod running {
+pub mod running {
     use std::{
         collections::{BTreeMap, BTreeSet},
         process::{Child, Stdio},
@@ -83,24 +83,24 @@ mod running {
 
     use super::*;
 
-    const RULES: &str =
+    pub const RULES: &str =
         "rule letter { strings: $a = \"dear colleague\" condition: $a }\nrule script { strings: $a = \"#!/bin/sh\" condition: $a at 0 }\n";
 
-    struct Agent(Child);
+    pub struct Agent(Child);
 
     impl Agent {
-        fn start(config: &str) -> Self {
+        pub fn start(config: &str) -> Self {
             let mut command = Command::new(env!("CARGO_BIN_EXE_shipper"));
             Self(command.args(["run", "--config", config, "--engine", "pread"]).stdout(Stdio::null()).spawn().unwrap())
         }
-        fn pid(&self) -> Pid {
+        pub fn pid(&self) -> Pid {
             Pid::from_child(&self.0)
         }
-        fn kill(mut self) {
+        pub fn kill(mut self) {
             self.0.kill().unwrap();
             self.0.wait().unwrap();
         }
-        fn stop(mut self) {
+        pub fn stop(mut self) {
             kill_process(self.pid(), Signal::TERM).unwrap();
             assert!(self.0.wait().unwrap().success(), "a clean stop");
         }
@@ -118,7 +118,7 @@ mod running {
     }
 
     /// The n-th file: its name, its bytes, and which rules match.
-    fn file(n: usize) -> (String, String, &'static [&'static str]) {
+    pub fn file(n: usize) -> (String, String, &'static [&'static str]) {
         let name = format!("extract-1577836800.{n:06}-HTTP-FTest{n:09}");
         match n % 3 {
             0 => (name, format!("dear colleague, this is letter {n}"), &["letter"]),
@@ -127,7 +127,7 @@ mod running {
         }
     }
 
-    fn wait_for(what: &str, seconds: u64, mut is: impl FnMut() -> bool) {
+    pub fn wait_for(what: &str, seconds: u64, mut is: impl FnMut() -> bool) {
         let deadline = Instant::now() + Duration::from_secs(seconds);
         while !is() {
             assert!(Instant::now() < deadline, "{what}");
@@ -136,7 +136,7 @@ mod running {
     }
 
     /// File and rule of each alert that was written, with the tasks that it names.
-    fn alerts(dir: &Path) -> BTreeMap<(String, String), BTreeSet<String>> {
+    pub fn alerts(dir: &Path) -> BTreeMap<(String, String), BTreeSet<String>> {
         let mut found: BTreeMap<_, BTreeSet<String>> = BTreeMap::new();
         for line in fs::read_to_string(dir.join("alerts.json")).unwrap_or_default().lines() {
             // A kill may leave half a line; the whole one comes again.
