@@ -84,8 +84,11 @@ impl Handler for Settings {
             Ok(root) => root,
             Err(error) => return Fate::Rejected(Rejection { reason: "not_json", detail: error.to_string() }),
         };
-        if root.get("monitor_alert").is_some() {
-            out.message(MONITOR).frame(0..record.frame.len());
+        if let Some(told) = root.get("monitor_alert") {
+            // As below: it is fired once and resolved once.
+            let text = |key| told.get(key).map(Node::text).unwrap_or_default();
+            let key = format!("{}/{}", text("alert_id"), text("state"));
+            out.message(MONITOR).key(key.as_bytes()).frame(0..record.frame.len());
             return Fate::Emitted;
         }
         let Some(rule) = root.get("rule_name").map(Node::text) else { return Fate::Dropped("no_alert") };
@@ -165,8 +168,9 @@ mod tests {
 
     #[test]
     fn what_the_watch_says_has_an_output_of_its_own() {
-        let frame = br#"{"monitor_alert":{"id":"alert_1_1"}}"#;
-        assert_eq!(handled(&settings(9), frame), (Fate::Emitted, vec![(2, String::new(), String::from_utf8(frame.to_vec()).unwrap())]));
+        let frame = br#"{"monitor_alert":{"alert_id":"alert_1_1","state":"fired"}}"#;
+        let message = (2, "alert_1_1/fired".to_owned(), String::from_utf8(frame.to_vec()).unwrap());
+        assert_eq!(handled(&settings(9), frame), (Fate::Emitted, vec![message]));
         assert_eq!(handled(&settings(0), b"{}").0, Fate::Dropped("no_alert"));
         assert!(matches!(handled(&settings(0), b"{").0, Fate::Rejected(_)));
     }

@@ -23,6 +23,7 @@ mod ahead;
 pub mod disk;
 mod facts;
 mod host;
+mod load;
 mod local;
 mod pread;
 pub mod probe;
@@ -34,6 +35,7 @@ mod usage;
 pub mod watch;
 
 pub use facts::facts;
+pub use load::{Gauge, Load};
 pub use probe::{Asked, choose};
 pub use slab::{Slab, SlabPool};
 pub use start::{Engine, Running, Setup, aside, cores, spawn, unbound};

@@ -54,6 +54,11 @@ impl Scan {
             "Scanning processes that died at a file, since the start",
             self.hands.child_deaths(),
         );
+        let lost = self.hands.zeek_lost();
+        if !lost.is_empty() {
+            let help = "Rows of Zeek that gave way, files that gave way waiting for one, and files whose row never came, since the start";
+            family(out, "shipper_scan_zeek_lost", "counter", help, "reason", &lost);
+        }
         let rules = self.hands.rules();
         let length = |name: &str| rules[name].as_array().map_or(0, Vec::len) as u64;
         single(out, "shipper_scan_rules", "gauge", "Rules in use", length("rules"));

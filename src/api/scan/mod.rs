@@ -48,6 +48,7 @@ use crate::{
     limits,
     scan::{
         monitor::{Change, Moment, Monitor},
+        outcome,
         roots::Roots,
         settings::{Role as Duty, Settings},
         task::Task,
@@ -98,6 +99,12 @@ pub trait Hands: Send + Sync {
     fn clean(&self, is_dry: bool) -> Later<Result<Value, String>>;
     /// Sinks of the config: `[{name, kind, required}]`. No secrets.
     fn sinks(&self) -> Value;
+    /// Says in an outcome of another host what is known here of its file: the connection that carried it, and what was said of that.
+    fn relate(&self, _task: &Task, _outcome: &mut outcome::Outcome) {}
+    /// What was not joined to an answer of Zeek's log, since the start, by why; empty where none is read.
+    fn zeek_lost(&self) -> BTreeMap<&'static str, u64> {
+        BTreeMap::new()
+    }
     /// `{running, version, alert_count, …}`: what is known of Suricata's log.
     fn suricata(&self) -> Value;
     /// Its alerts in memory, the newest first, as `/suricata/alerts` shows them.

@@ -210,6 +210,8 @@ pub(super) const WORKER: Schema = Schema::Open(&[
     must("total_processed", COUNT, ""),
     must("error_count", COUNT, ""),
     must("average_processing_time", NUMBER, "seconds"),
+    must("cpu_usage", Schema::Nullable(&NUMBER), "percent, as it says"),
+    must("memory_usage", Schema::Nullable(&NUMBER), "percent, as it says"),
     must("load_factor", NUMBER, "0 to 1"),
     must("uptime", NUMBER, "seconds since it registered"),
     must("metadata", FREE, ""),

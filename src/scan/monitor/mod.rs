@@ -90,12 +90,14 @@ pub struct Figures {
 /// The host now; what could not be read is absent.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Host {
-    /// 0 to 100, of all processors.
+    /// 0 to 100, of all processors, since the look before.
     pub cpu_percent: Option<f64>,
     pub memory_percent: Option<f64>,
+    /// In units of 2^20 bytes.
     pub memory_available_mb: Option<f64>,
     /// Of the fullest file system of roots and state.
     pub disk_percent: Option<f64>,
+    /// In units of 2^30 bytes.
     pub disk_free_gb: Option<f64>,
     /// Bytes since the host's start.
     pub network_sent: Option<u64>,

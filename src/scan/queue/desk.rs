@@ -21,7 +21,7 @@ use std::{
 use super::envelope::{self, Bad, Envelope};
 use crate::{
     clock::{Clock, Nanos},
-    metrics::State,
+    metrics::{Standing, State},
     scan::{
         outcome::{Outcome, Reason, Verdict},
         task::{Asker, Capability, RelPath, Task, TaskId},
@@ -49,6 +49,8 @@ pub struct Board {
     /// As it is called in the log.
     name: &'static str,
     state: Mutex<State>,
+    /// Where the agent shows it.
+    standing: Option<Standing>,
     /// Tasks that were handed to the broker, and confirmed.
     pub shared: AtomicU64,
     /// Those that it would not have.
@@ -70,6 +72,7 @@ impl Board {
         Self {
             name,
             state: Mutex::new(State::Starting),
+            standing: None,
             shared: zero(),
             refused: zero(),
             taken: zero(),
@@ -77,6 +80,11 @@ impl Board {
             returned: zero(),
             size: zero(),
         }
+    }
+
+    /// Nothing yet; what it says is shown there as well.
+    pub fn shown(name: &'static str, standing: Option<Standing>) -> Self {
+        Self { standing, ..Self::new(name) }
     }
 
     /// How it stands.
@@ -87,6 +95,9 @@ impl Board {
     /// It stands otherwise: said once, and once when it is well again.
     pub fn stands(&self, now: State) {
         let before = std::mem::replace(&mut *lock(&self.state), now.clone());
+        if let Some(standing) = &self.standing {
+            standing.set(now.clone());
+        }
         if before.word() == now.word() {
             return;
         }
@@ -311,5 +322,20 @@ impl Desk {
             other => tracing::debug!(task = id, ?other, "an outcome came by the queue's broker"),
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agent_shows_at_once_how_the_broker_stands() {
+        let standing = crate::metrics::Board::default().enter("scan.queue");
+        let board = Board::shown("kafka", Some(standing.clone()));
+        for state in [State::Ready, State::Retrying("away".into()), State::Retrying("still away".into()), State::Holding("no".into())] {
+            board.stands(state.clone());
+            assert_eq!((board.state(), standing.get()), (state.clone(), state));
+        }
     }
 }

@@ -139,7 +139,9 @@ impl Held {
         for (by, way) in asked.iter().filter(|(_, way)| way.confidence() >= self.confidence_min) {
             for number in self.by.get(by).into_iter().flatten() {
                 let Some(event) = self.event(*number) else { continue };
-                if is_within(event.at, to, self.reach(*way)) {
+                // Of a file of unknown time equal bytes say enough: an event is held for two windows only.
+                let is_near = is_within(event.at, to, self.reach(*way)) || *way == Way::Hash && to.span.is_none();
+                if is_near {
                     found.entry(*number).and_modify(|known| *known = (*known).max(*way)).or_insert(*way);
                 }
             }

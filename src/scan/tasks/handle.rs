@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Alert, AlertFilter, AlertId, Alerts, AlertsOf, Answer, Audited, Away, Cancelled, Figures, Finished, GivenBack, Known, Lease, Limits,
-    Loss, Nanos, OpenError, Page, Resolved, Retried, Standing, State, Submission, Submitted, Take, TaskFilter, alerts,
+    Loss, Nanos, OpenError, Page, Retried, Standing, State, Submission, Submitted, Take, TaskFilter, alerts,
     answer::promise,
     core::Live,
     ids::Ids,
@@ -360,50 +360,40 @@ impl Tasks {
         self.things(Thing::Worker)
     }
     pub fn remove_worker(&self, id: &str) -> Answer<bool> {
-        self.remove_thing(Thing::Worker, id)
+        let id = id.to_owned();
+        self.ask(move |store| store.remove_thing(Thing::Worker, &id))
     }
-    /// Keeps an alert of the monitor; of resolved ones only the newest by id.
-    pub fn put_monitor_alert(&self, id: &str, row: Value) -> Answer<()> {
-        self.put_thing(Thing::MonitorAlert, id, row)
+    /// Keeps an alert of the monitor as it stands now, and what is told of it under a number that rises. Of resolved ones only
+    /// the newest by id stay, of what was told only the newest.
+    pub fn put_monitor_alert(&self, id: &str, row: Value, number: u64, told: Value) -> Answer<()> {
+        let id = id.to_owned();
+        self.ask(move |store| store.put_monitor_alert(&id, &row, number, &told))
     }
     /// By id, oldest first.
     pub fn monitor_alerts(&self) -> Answer<Vec<(String, Value)>> {
         self.things(Thing::MonitorAlert)
     }
-    /// Sets `resolved`, `resolved_by` and `resolved_at`.
-    pub fn resolve_monitor_alert(&self, id: &str, by: &str, at: Value) -> Answer<Resolved> {
-        let (id, by) = (id.to_owned(), by.to_owned());
-        self.ask(move |store| store.resolve(&id, &by, &at))
+    /// What was told of them, by its number, oldest first.
+    pub fn monitor_told(&self) -> Answer<Vec<(u64, Value)>> {
+        self.go_through(|view| {
+            let told = things(view, Thing::MonitorTold)?;
+            Ok(told.into_iter().filter_map(|(name, row)| Some((name.parse().ok()?, row))).collect())
+        })
     }
+    /// Keeps a rule of the monitor; null where one of the defaults was taken out.
     pub fn put_monitor_rule(&self, name: &str, row: Value) -> Answer<()> {
         self.put_thing(Thing::MonitorRule, name, row)
     }
     pub fn monitor_rules(&self) -> Answer<Vec<(String, Value)>> {
         self.things(Thing::MonitorRule)
     }
-    pub fn remove_monitor_rule(&self, name: &str) -> Answer<bool> {
-        self.remove_thing(Thing::MonitorRule, name)
-    }
 
     fn put_thing(&self, kind: Thing, name: &str, row: Value) -> Answer<()> {
         let name = name.to_owned();
         self.ask(move |store| store.put_thing(kind, &name, &row))
     }
-    fn remove_thing(&self, kind: Thing, name: &str) -> Answer<bool> {
-        let name = name.to_owned();
-        self.ask(move |store| store.remove_thing(kind, &name))
-    }
     fn things(&self, kind: Thing) -> Answer<Vec<(String, Value)>> {
-        self.go_through(move |view| {
-            let mut found = Vec::new();
-            for row in view.things.range((kind as u8, "")..(kind as u8 + 1, ""))? {
-                let (key, row) = row?;
-                let name = key.value().1.to_owned();
-                let row = decode(row.value(), || format!("things/{name}"))?;
-                found.push((name, row));
-            }
-            Ok(found)
-        })
+        self.go_through(move |view| things(view, kind))
     }
 
     // From memory.
@@ -430,13 +420,16 @@ impl Tasks {
     pub fn wait_ready(&self, timeout: Duration) -> bool {
         self.wait(What::Ready, timeout)
     }
-    /// Resolves when a submission would not be [`Submitted::Full`]. Also when the store is closed.
-    pub fn room(&self) -> Soon {
-        self.soon(What::Room)
+    /// Waits until a submission would not be [`Submitted::Full`], until the store is closed, or until `is_over`, which is asked after
+    /// each [`wake`](Self::wake).
+    pub fn wait_room(&self, is_over: &dyn Fn() -> bool) {
+        let board = self.inner.shared.board();
+        let is_waiting = |board: &mut Board| !board.is_closed && board.figures.queued >= board.figures.size_max && !is_over();
+        drop(self.inner.shared.changed.wait_while(board, is_waiting).unwrap_or_else(PoisonError::into_inner));
     }
-    /// The same for threads. `false` after `timeout`.
-    pub fn wait_room(&self, timeout: Duration) -> bool {
-        self.wait(What::Room, timeout)
+    /// Has all who wait look again.
+    pub fn wake(&self) {
+        self.inner.shared.change(|_| {});
     }
 
     /// Resolves when more alerts were stored since the start than these. Also when the store is closed.
@@ -458,7 +451,6 @@ impl Tasks {
 #[derive(Clone, Copy)]
 enum What {
     Ready,
-    Room,
     Alerts { than: u64 },
 }
 
@@ -467,13 +459,12 @@ impl What {
         board.is_closed
             || match self {
                 Self::Ready => !board.is_paused && board.ready > 0 && board.stamp > barren.load(Ordering::Relaxed),
-                Self::Room => board.figures.queued < board.figures.size_max,
                 Self::Alerts { than } => board.figures.since_start.alerts > than,
             }
     }
 }
 
-/// See [`Tasks::ready`], [`Tasks::room`] and [`Tasks::more_alerts`].
+/// See [`Tasks::ready`] and [`Tasks::more_alerts`].
 pub struct Soon {
     shared: Arc<Shared>,
     barren: Arc<AtomicU64>,
@@ -507,6 +498,17 @@ impl Drop for Soon {
             self.shared.board().wakers.remove(&place);
         }
     }
+}
+
+fn things(view: &View, kind: Thing) -> Result<Vec<(String, Value)>, Fault> {
+    let mut found = Vec::new();
+    for row in view.things.range((kind as u8, "")..(kind as u8 + 1, ""))? {
+        let (key, row) = row?;
+        let name = key.value().1.to_owned();
+        let row = decode(row.value(), || format!("things/{name}"))?;
+        found.push((name, row));
+    }
+    Ok(found)
 }
 
 fn standing(view: &View, id: &str) -> Result<Option<Standing>, Fault> {

@@ -284,14 +284,6 @@ pub struct Known {
     pub ended_at: Option<Nanos>,
 }
 
-/// What became of resolving an alert of the monitor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Resolved {
-    Resolved,
-    Already,
-    Unknown,
-}
-
 /// An entry of the audit.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Audited {

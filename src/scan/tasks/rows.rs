@@ -11,7 +11,7 @@
 //! | `verdicts`, `verdict_ages` | version, SHA-256, size · (time, key) | [`Cached`] |
 //! | `alerts`, `alert_times`, `alert_index` | id · (time, id) · (index, text, id) | [`AlertRow`] · nothing · its time |
 //! | `audit` | number | [`AuditRow`] |
-//! | `things` | (kind, name) | workers, alerts and rules of the monitor: JSON that is theirs |
+//! | `things` | (kind, name) | workers, alerts and rules of the monitor, what was told of these alerts: JSON that is theirs |
 //! | `meta` | name | numbers: the format |
 //!
 //! Who is queued and who has a lease is in `live` alone: the orders of priority and of deadlines are in memory
@@ -267,4 +267,11 @@ pub(super) enum Thing {
     Worker = 0,
     MonitorAlert = 1,
     MonitorRule = 2,
+    /// What was told of alerts of the monitor, by number.
+    MonitorTold = 3,
+}
+
+/// The name under which something lies that was told, in the order of numbers.
+pub(super) fn told_name(number: u64) -> String {
+    format!("{number:020}")
 }

@@ -4,19 +4,23 @@ use redb::{ReadableTable, ReadableTableMetadata};
 use serde_json::{Map, Value};
 
 use super::{
-    AlertId, AlertsOf, Away, Cancelled, Counts, Dead, DeadReason, Figures, Finished, GivenBack, Lease, Limits, Loss, Nanos, Resolved,
-    Retried, State, Submission, Submitted, Take, alerts,
+    AlertId, AlertsOf, Away, Cancelled, Counts, Dead, DeadReason, Figures, Finished, GivenBack, Lease, Limits, Loss, Nanos, Retried, State,
+    Submission, Submitted, Take, alerts,
     core::{Core, Fate, Said},
     decide::Next,
     ids::Ids,
     rows::{
-        AuditRow, Cached, End, Fault, FileRow, Tables, TaskRow, Thing, decode, encode, file_key, get, get_file, state_key, verdict_key,
+        AuditRow, Cached, End, Fault, FileRow, Tables, TaskRow, Thing, decode, encode, file_key, get, get_file, state_key, told_name,
+        verdict_key,
     },
     said,
 };
-use crate::scan::{
-    outcome::{Outcome, Reason, Verdict},
-    task::{Capability, Identity, Task, TaskId, Zeek},
+use crate::{
+    limits::MONITOR_RECORDS,
+    scan::{
+        outcome::{Outcome, Reason, Verdict},
+        task::{Capability, Identity, Task, TaskId, Zeek},
+    },
 };
 
 /// A name that is seen again is noted so rarely.
@@ -384,8 +388,19 @@ impl Store<'_, '_> {
 
     pub fn put_thing(&mut self, kind: Thing, name: &str, thing: &Value) -> Done<()> {
         self.tables.write().things.insert((kind as u8, name), encode(thing).as_slice())?;
-        if kind == Thing::MonitorAlert {
-            self.forget_monitor_alert()?;
+        Ok(())
+    }
+    /// An alert of the monitor as it stands now, and what is told of it, with its number.
+    pub fn put_monitor_alert(&mut self, id: &str, alert: &Value, number: u64, told: &Value) -> Done<()> {
+        self.put_thing(Thing::MonitorAlert, id, alert)?;
+        self.forget_monitor_alert()?;
+        self.put_thing(Thing::MonitorTold, &told_name(number), told)?;
+        let kind = Thing::MonitorTold as u8;
+        let names: Result<Vec<String>, Fault> =
+            self.tables.read().things.range((kind, "")..(kind + 1, ""))?.map(|row| Ok(row?.0.value().1.to_owned())).collect();
+        let names = names?;
+        for name in names.iter().take(names.len().saturating_sub(MONITOR_RECORDS)) {
+            self.remove_thing(Thing::MonitorTold, name)?;
         }
         Ok(())
     }
@@ -408,26 +423,6 @@ impl Store<'_, '_> {
     }
     pub fn remove_thing(&mut self, kind: Thing, name: &str) -> Done<bool> {
         Ok(self.tables.write().things.remove((kind as u8, name))?.is_some())
-    }
-    /// Sets `resolved`, `resolved_at` and `resolved_by`.
-    pub fn resolve(&mut self, name: &str, by: &str, at: &Value) -> Done<Resolved> {
-        let key = (Thing::MonitorAlert as u8, name);
-        let row = self
-            .tables
-            .read()
-            .things
-            .get(key)?
-            .map(|row| decode::<Map<String, Value>>(row.value(), || format!("things/{name}")))
-            .transpose()?;
-        let Some(mut alert) = row else { return Ok(Resolved::Unknown) };
-        if alert.get("resolved").and_then(Value::as_bool) == Some(true) {
-            return Ok(Resolved::Already);
-        }
-        alert.insert("resolved".into(), true.into());
-        alert.insert("resolved_at".into(), at.clone());
-        alert.insert("resolved_by".into(), by.into());
-        self.put_thing(Thing::MonitorAlert, name, &Value::Object(alert))?;
-        Ok(Resolved::Resolved)
     }
 
     /// Puts what [`Core`] decided about a lost task into the rows.

@@ -30,8 +30,9 @@ use tokio::sync::{Notify, watch};
 use super::registration::Registration;
 use crate::{
     clock::{Clock, Nanos},
+    io::Load,
     limits,
-    metrics::State,
+    metrics::{Standing, State},
     net::{
         backoff::{Backoff, Rolls},
         http::{self, Call, HttpError, Reply},
@@ -62,6 +63,8 @@ pub trait Scanner: Send + Sync {
     fn has(&self, task: &Task) -> bool;
     /// Scans the file, or these bytes of it.
     fn scan(&self, task: Task, bytes: Option<Vec<u8>>) -> Scanned;
+    /// How busy this host is, since it was asked last.
+    fn load(&self) -> Load;
 }
 
 /// What a worker is started with.
@@ -77,6 +80,8 @@ pub struct Settings {
     pub file_bytes_max: u64,
     /// How long the end waits for scans that run.
     pub drain: Duration,
+    /// Where the agent shows how it stands with the master.
+    pub standing: Option<Standing>,
 }
 
 /// What became of a task that was brought.
@@ -282,6 +287,9 @@ impl Worker {
     /// It stands otherwise: said once, and once when it is well again.
     fn stands(&self, now: State) {
         let before = std::mem::replace(&mut self.lock().state, now.clone());
+        if let Some(standing) = &self.settings.standing {
+            standing.set(now.clone());
+        }
         if before.word() == now.word() {
             return;
         }
@@ -315,21 +323,31 @@ impl Worker {
         }
     }
 
+    /// How it stands. What this host does not tell is left out: the master then goes by tasks alone.
+    fn beat(&self) -> Value {
+        let load = self.scanner.load();
+        let inner = self.lock();
+        let running: Vec<&TaskId> = inner.running.keys().collect();
+        let mut beat = json!({
+            "current_tasks": running.len(),
+            "total_processed": inner.total_processed,
+            "error_count": inner.error_count,
+            "average_processing_time": inner.average(),
+            "running": running,
+        });
+        for (name, percent) in [("cpu_usage", load.cpu_percent), ("memory_usage", load.memory_percent)] {
+            if let Some(percent) = percent {
+                beat[name] = percent.into();
+            }
+        }
+        beat
+    }
+
     /// Heartbeats, until one goes wrong.
     async fn beats(&self) -> Trouble {
         loop {
             tokio::time::sleep(self.settings.heartbeat).await;
-            let beat = {
-                let inner = self.lock();
-                let running: Vec<&TaskId> = inner.running.keys().collect();
-                json!({
-                    "current_tasks": running.len(),
-                    "total_processed": inner.total_processed,
-                    "error_count": inner.error_count,
-                    "average_processing_time": inner.average(),
-                    "running": running,
-                })
-            };
+            let beat = self.beat();
             match self.calls.put(&self.own("/heartbeat"), beat.to_string().into_bytes(), &self.key()).await {
                 Ok(reply) if (200..300).contains(&reply.status) => self.stands(State::Ready),
                 Ok(reply) if reply.status == 404 => return Trouble::Unknown,

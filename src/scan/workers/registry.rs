@@ -99,6 +99,9 @@ pub struct Row {
     pub error_count: u64,
     /// Seconds.
     pub average_processing_time: f64,
+    /// Percent, as it says.
+    pub cpu_usage: Option<f64>,
+    pub memory_usage: Option<f64>,
     /// 0 to 1.
     pub load_factor: f64,
     /// Seconds since it registered.
@@ -394,6 +397,8 @@ impl Registry {
             total_processed: kept.total_processed,
             error_count: kept.error_count,
             average_processing_time: kept.average_processing_time,
+            cpu_usage: kept.cpu_usage,
+            memory_usage: kept.memory_usage,
             load_factor: self.load_of(worker, in_flight),
             uptime: seconds(clock.now().saturating_sub(kept.registered)),
             metadata: registration.metadata.clone(),

@@ -126,6 +126,11 @@ impl Logs {
         &self.index
     }
 
+    /// Where they are, whether there or not.
+    pub fn paths(&self) -> impl Iterator<Item = &Path> {
+        self.tails.iter().map(|(tail, _)| tail.path())
+    }
+
     /// What is known of a file by now.
     ///
     /// - `since`: when the file was found; monotonic, as `now`.
@@ -145,6 +150,10 @@ impl Logs {
 #[derive(Debug, Default)]
 pub struct Late {
     waiting: VecDeque<(Nanos, TaskId, RelPath)>,
+    /// Gave way to newer ones.
+    dropped: u64,
+    /// No row came in time.
+    given_up: u64,
 }
 
 impl Late {
@@ -152,13 +161,15 @@ impl Late {
     pub fn add(&mut self, task: TaskId, path: RelPath, now: Nanos) {
         if self.waiting.len() >= limits::SCAN_ZEEK_LATE_MAX {
             self.waiting.pop_front();
+            self.dropped += 1;
         }
         self.waiting.push_back((now.saturating_add(limits::SCAN_ZEEK_ROW_MS * 1_000_000), task, path));
     }
 
-    /// Those that have a row now, each once; for after a refresh that brought rows.
+    /// Those that have a row now, each once.
     pub fn settle(&mut self, index: &Index, now: Nanos) -> Vec<(TaskId, Facts)> {
         let mut found = Vec::new();
+        let before = self.waiting.len();
         self.waiting.retain(|(until, task, path)| match index.of(path) {
             Some(facts) => {
                 found.push((task.clone(), facts));
@@ -166,10 +177,12 @@ impl Late {
             }
             None => now < *until,
         });
+        self.given_up += (before - self.waiting.len() - found.len()) as u64;
         found
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_empty()
+    /// How many gave way to newer ones, and for how many no row came in time.
+    pub fn lost(&self) -> (u64, u64) {
+        (self.dropped, self.given_up)
     }
 }

@@ -145,8 +145,16 @@ fn a_late_row_is_waited_for_and_then_amends() {
     assert!(matches!(logs.ask(&path, 3 * SECOND, 20 * SECOND), Answer::Known(_)));
     let settled = late.settle(logs.index(), 21 * SECOND);
     assert_eq!(settled.iter().map(|(task, facts)| (task.as_str(), facts.zeek.uid.as_str())).collect::<Vec<_>>(), [("task", "C1")]);
-    assert!(late.settle(logs.index(), 22 * SECOND).is_empty() && !late.is_empty());
-    assert!(late.settle(logs.index(), 613 * SECOND).is_empty() && late.is_empty());
+    assert!(late.settle(logs.index(), 612 * SECOND).is_empty());
+    assert_eq!(late.lost(), (0, 0));
+    for _ in 0..2 {
+        assert!(late.settle(logs.index(), 613 * SECOND).is_empty());
+        assert_eq!(late.lost(), (0, 1), "no row came for the other");
+    }
+    for n in 0..limits::SCAN_ZEEK_LATE_MAX + 3 {
+        late.add(format!("task-{n}"), rel("more"), 614 * SECOND);
+    }
+    assert_eq!(late.lost(), (3, 1), "those that gave way");
 
     // Rotated by a rename, half a line and all.
     writeln!(log, r#""extracted":"second"}}"#).unwrap();

@@ -125,10 +125,7 @@ impl Giver {
         // A row of Zeek's log that comes a little late still goes out with the alert.
         let facts = shared.related.facts(&self.io, task, is_matched(&outcome)).await;
         let mono = self.io.clock().mono();
-        if facts.as_ref().is_none_or(|facts| facts.zeek.uid.is_empty()) {
-            shared.related.late(task, mono);
-        }
-        shared.related.tell(task, facts, &mut outcome, mono);
+        shared.related.settle(task, facts, &mut outcome, mono);
         Ok(outcome)
     }
 

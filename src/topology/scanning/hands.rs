@@ -1,6 +1,6 @@
 //! What the API may ask of scanning.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Value, json};
 
@@ -10,6 +10,7 @@ use crate::{
     clock::Clock,
     scan::{
         monitor::Change,
+        outcome::Outcome,
         rules::{RuleError, RulesView},
         task::Task,
         workers::client::{Offered, Worker},
@@ -86,6 +87,14 @@ impl Hands for Own {
         self.sinks.clone()
     }
 
+    fn relate(&self, task: &Task, outcome: &mut Outcome) {
+        self.shared.related.join(task, outcome, self.shared.clock.mono());
+    }
+
+    fn zeek_lost(&self) -> BTreeMap<&'static str, u64> {
+        self.shared.related.zeek_lost()
+    }
+
     fn suricata(&self) -> Value {
         self.shared.related.suricata()
     }
@@ -117,11 +126,6 @@ impl Hands for Own {
     }
 
     fn tell(&self, changes: Vec<Change>) {
-        let shared = self.shared.clone();
-        if self.shared.stops.load(Ordering::Acquire) || changes.is_empty() {
-            return;
-        }
-        let wall = self.shared.clock.now();
-        self.shared.later(Box::pin(async move { rounds::tell(&shared, changes, wall).await }));
+        rounds::tell(&self.shared, &changes, self.shared.clock.now());
     }
 }

@@ -5,7 +5,7 @@ use std::{rc::Rc, sync::Arc, time::Duration};
 use super::{children::ERRORS_TOLD, give::plain, start::Shared};
 use crate::{
     clock::{Clock, Nanos},
-    io::Io,
+    io::{Gauge, Io},
     scan::{
         monitor::{Change, Figures as Seen, Host, Moment},
         workers::Status,
@@ -13,6 +13,10 @@ use crate::{
 };
 
 const SECOND: Nanos = 1_000_000_000;
+
+/// What the names of the metrics mean by a megabyte and a gigabyte.
+const MIB: f64 = (1u64 << 20) as f64;
+const GIB: f64 = (1u64 << 30) as f64;
 
 /// Runs until the thread ends.
 pub(super) async fn run(shared: Arc<Shared>, io: Rc<dyn Io>) {
@@ -25,6 +29,7 @@ pub(super) async fn run(shared: Arc<Shared>, io: Rc<dyn Io>) {
     let cleanup = &shared.plan.settings.cleanup;
     let clean_every = if cleanup.enabled { every(cleanup.interval_minutes * 60) } else { Nanos::MAX };
     let mut clean_at = now.saturating_add(clean_every);
+    let mut gauge = Gauge::default();
     loop {
         let mono = io.clock().mono();
         let moment = Moment { wall: io.clock().now(), mono };
@@ -44,7 +49,7 @@ pub(super) async fn run(shared: Arc<Shared>, io: Rc<dyn Io>) {
         if mono >= collect_at {
             collect_at = mono + every(monitor.collect_s);
             shared.stand();
-            let (seen, host) = (seen(&shared, io.clock()), host(&shared));
+            let (seen, host) = (seen(&shared, io.clock()), host(&shared, &mut gauge));
             if shared.related.has_logs() {
                 let named = shared.related.refresh(mono).await;
                 if let Some(watching) = &*shared.watching() {
@@ -56,7 +61,7 @@ pub(super) async fn run(shared: Arc<Shared>, io: Rc<dyn Io>) {
         if mono >= check_at {
             check_at = mono + every(monitor.check_s);
             let changes = shared.monitor().check(moment);
-            tell(&shared, changes, moment.wall).await;
+            tell(&shared, &changes, moment.wall);
         }
         if mono >= clean_at {
             clean_at = mono.saturating_add(clean_every);
@@ -116,29 +121,34 @@ fn seen(shared: &Shared, clock: &dyn Clock) -> Seen {
 }
 
 /// The host now: of disks, the fullest of the roots and the state folder.
-fn host(shared: &Shared) -> Host {
+fn host(shared: &Shared, gauge: &mut Gauge) -> Host {
     let roots = shared.plan.settings.roots.iter().map(|root| root.path.as_path());
     let disks = roots.chain([shared.state_dir.as_path()]).filter_map(|path| {
         let stat = rustix::fs::statvfs(path).ok()?;
         let all = (stat.f_blocks as f64).max(1.0);
-        Some(((1.0 - stat.f_bavail as f64 / all) * 100.0, stat.f_bavail as f64 * stat.f_frsize as f64 / 1e9))
+        Some(((1.0 - stat.f_bavail as f64 / all) * 100.0, stat.f_bavail as f64 * stat.f_frsize as f64 / GIB))
     });
     let fullest = disks.max_by(|a, b| a.0.total_cmp(&b.0));
-    Host { disk_percent: fullest.map(|disk| disk.0), disk_free_gb: fullest.map(|disk| disk.1), ..Host::default() }
+    let load = gauge.look();
+    Host {
+        cpu_percent: load.cpu_percent,
+        memory_percent: load.memory_percent,
+        memory_available_mb: load.memory_available_bytes.map(|bytes| bytes as f64 / MIB),
+        disk_percent: fullest.map(|disk| disk.0),
+        disk_free_gb: fullest.map(|disk| disk.1),
+        network_sent: load.sent_bytes,
+        network_received: load.received_bytes,
+    }
 }
 
-/// Keeps and sends on what the monitor found.
-pub(super) async fn tell(shared: &Shared, changes: Vec<Change>, wall: Nanos) {
+/// Sends on what the monitor found, and has it kept. Nobody waits for that: a disk that is full is what an alert may be about.
+pub(super) fn tell(shared: &Shared, changes: &[Change], wall: Nanos) {
     for change in changes {
-        let (alert, state) = match change {
-            Change::Fired(alert) => (alert, "fired"),
-            Change::Resolved(alert) => (alert, "resolved"),
-        };
-        let mut told = serde_json::to_value(&alert).unwrap_or_default();
-        if let Err(away) = shared.tasks.put_monitor_alert(&alert.alert_id, told.clone()).await {
-            tracing::warn!(alert = alert.alert_id, "an alert of the monitor could not be kept: {away}");
-        }
-        told["state"] = state.into();
-        shared.feed.found(told, wall / 1_000_000);
+        let kept = shared.feed.found(change, wall / 1_000_000);
+        shared.later(Box::pin(async move {
+            if let Err(away) = kept.await {
+                tracing::warn!("an alert of the monitor could not be kept, a restart will not know of it: {away}");
+            }
+        }));
     }
 }

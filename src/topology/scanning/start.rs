@@ -203,7 +203,7 @@ impl Scanning {
                 "rules of the monitor cannot be read and are left out; set them anew with PUT /monitoring/rules/NAME"
             );
         }
-        let feed = ScanFeed::new(tasks.clone());
+        let feed = ScanFeed::open(tasks.clone())?;
         for source in &plan.sources {
             if let Some(place) = source.spec.feed() {
                 place.put(Arc::new(feed.clone()));
@@ -348,7 +348,7 @@ impl Body {
             }),
         );
         if let Some(works) = works {
-            worker::run(shared, io, works, stop).await;
+            works.run(stop.wait()).await;
             return true;
         }
         let giver = Giver::new(shared.clone(), io.clone());
@@ -357,11 +357,11 @@ impl Body {
         }
         io.spawn("push", Box::pin(push::run(shared.clone(), io.clone())));
         let (stops, ended) = (Arc::new(Signal::default()), Rc::new(Signal::default()));
-        let (of, on, stopped, tells) = (shared.clone(), io.clone(), stops.clone(), ended.clone());
+        let (of, stopped, tells) = (shared.clone(), stops.clone(), ended.clone());
         io.spawn(
             "broker",
             Box::pin(async move {
-                broker::run(of, on, name, stopped, broker).await;
+                broker::run(of, name, stopped, broker).await;
                 tells.raise();
             }),
         );

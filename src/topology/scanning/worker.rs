@@ -5,8 +5,7 @@ use std::{
     io::Write,
     net::{IpAddr, ToSocketAddrs, UdpSocket},
     os::fd::OwnedFd,
-    rc::Rc,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -19,9 +18,8 @@ use super::{
 };
 use crate::{
     api::Listen,
-    io::Io,
+    io::{Gauge, Load},
     net::{http, secret::Secret},
-    ring::Signal,
     scan::{
         outcome::Reason,
         task::{Capability, Task},
@@ -37,15 +35,18 @@ use crate::{
 const PORT: u16 = 8001;
 
 /// Files as the children of this host scan them.
-struct Here(Arc<Shared>);
+struct Here {
+    shared: Arc<Shared>,
+    gauge: Mutex<Gauge>,
+}
 
 impl client::Scanner for Here {
     fn has(&self, task: &Task) -> bool {
-        self.0.roots.look(&task.root, &task.path).is_ok_and(|found| found.is_some())
+        self.shared.roots.look(&task.root, &task.path).is_ok_and(|found| found.is_some())
     }
 
     fn scan(&self, task: Task, bytes: Option<Vec<u8>>) -> Scanned {
-        let shared = self.0.clone();
+        let shared = self.shared.clone();
         Box::pin(async move {
             let opened = match bytes {
                 Some(bytes) => in_memory(&bytes).map_err(|error| (Loss::Io, error.to_string())),
@@ -68,6 +69,10 @@ impl client::Scanner for Here {
                 loss
             })
         })
+    }
+
+    fn load(&self) -> Load {
+        self.gauge.lock().unwrap_or_else(PoisonError::into_inner).look()
     }
 }
 
@@ -97,7 +102,7 @@ pub(super) fn worker(shared: &Arc<Shared>, listen: Option<&Listen>, drain: Durat
         port: if let Some(Listen::Tcp(address)) = listen { address.port() } else { PORT },
         max_tasks: u32::try_from(plan.worker.tasks_max).unwrap_or(u32::MAX),
         capabilities: [Capability::FileScan, Capability::YaraAnalysis].into(),
-        metadata: serde_json::Map::new(),
+        metadata: about(shared),
         instance_id: Some(format!("{}-{}", std::process::id(), crate::clock::Clock::now(&shared.clock))),
     };
     let settings = Settings {
@@ -117,8 +122,23 @@ pub(super) fn worker(shared: &Arc<Shared>, listen: Option<&Listen>, drain: Durat
         heartbeat: Duration::from_secs(plan.settings.workers.heartbeat_s),
         file_bytes_max: plan.settings.file_bytes_max,
         drain,
+        standing: Some(shared.standing.clone()),
     };
-    Worker::new(settings, Arc::new(Here(shared.clone())), Arc::new(shared.clock)).map(Arc::new).map_err(wrong)
+    let mut gauge = Gauge::default();
+    gauge.look(); // the first heartbeat tells a share since now
+    let here = Here { shared: shared.clone(), gauge: Mutex::new(gauge) };
+    Worker::new(settings, Arc::new(here), Arc::new(shared.clock)).map(Arc::new).map_err(wrong)
+}
+
+/// What the master's list shows of this worker, and goes by for nothing.
+fn about(shared: &Shared) -> serde_json::Map<String, serde_json::Value> {
+    let about = serde_json::json!({
+        "threads": shared.children.clamp(1, 32),
+        "start_time": super::give::seconds(&shared.clock),
+        "version": env!("CARGO_PKG_VERSION"),
+        "platform": "linux",
+    });
+    about.as_object().cloned().unwrap_or_default()
 }
 
 /// The address of this host that the master sees: that of the way to it. No packet is sent.
@@ -132,21 +152,4 @@ fn own_address(base: &str) -> Option<IpAddr> {
     let socket = UdpSocket::bind((any, 0)).ok()?;
     socket.connect(master).ok()?;
     Some(socket.local_addr().ok()?.ip())
-}
-
-/// Works until `stop`.
-pub(super) async fn run(shared: Arc<Shared>, io: Rc<dyn Io>, worker: Arc<Worker>, stop: Arc<Signal>) {
-    let shows = async {
-        loop {
-            let now = worker.state();
-            if shared.standing.get() != now {
-                shared.standing.set(now);
-            }
-            io.sleep(Duration::from_secs(1)).await;
-        }
-    };
-    tokio::select! {
-        () = worker.run(stop.wait()) => {}
-        () = shows => {}
-    }
 }

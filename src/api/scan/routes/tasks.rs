@@ -34,6 +34,7 @@ use crate::{
     },
     limits,
     scan::{
+        monitor::Finished as Measured,
         outcome,
         roots::UPLOAD,
         task::{Asker, Identity, Priority, RelPath},
@@ -395,12 +396,23 @@ async fn result(shared: Arc<Shared>, call: Call) -> Outcome {
         return Err(Refusal::conflict("wrong_file", "this task is of another file"));
     }
     // What only its owner knows stays.
-    outcome.zeek = standing.task.zeek.or(outcome.zeek);
+    outcome.zeek = standing.task.zeek.clone().or(outcome.zeek);
+    if standing.state == State::Leased && standing.worker.as_ref() == Some(&worker) {
+        shared.scan.hands.relate(&standing.task, &mut outcome);
+    }
+    let measured = Measured {
+        is_error: outcome.verdict == outcome::Verdict::Error,
+        scan_ms: outcome.scan_ms as f64,
+        wait_ms: (outcome.started_at - standing.task.submitted_at).max(0.0) * 1000.0,
+    };
     let told = |duplicate: bool, message: &str, alerts: Vec<u64>| {
         ok(&json!({"success": true, "duplicate": duplicate, "message": message, "alerts": alerts}))
     };
     match shared.scan.tasks.finish(&worker, outcome).await.map_err(super::away)? {
-        Finished::Applied { alerts } => told(false, "stored", alerts),
+        Finished::Applied { alerts } => {
+            shared.monitor().finished(measured, shared.now());
+            told(false, "stored", alerts)
+        }
         Finished::Duplicate => told(true, "duplicate", Vec::new()),
         Finished::Requeued { .. } => told(false, "requeued", Vec::new()),
         Finished::Dead(_) => told(false, "dead", Vec::new()),

@@ -96,6 +96,9 @@ impl Hands for Agent {
     fn sinks(&self) -> Value {
         json!([{"name": "out", "kind": "webhook", "required": false}])
     }
+    fn relate(&self, task: &Task, outcome: &mut Outcome) {
+        outcome.correlated.push(json!({"by": "flow", "task": task.task_id}));
+    }
     fn suricata(&self) -> Value {
         json!({"running": false})
     }

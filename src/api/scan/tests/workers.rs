@@ -58,6 +58,10 @@ fn a_worker_scans_a_file_of_its_master() {
     assert_eq!((again.status, &again.json()["duplicate"]), (200, &json!(true)));
     assert_eq!(server.ask("viewer", "GET", "/alerts", None).json()["total"], 1);
     assert_eq!(file("worker-a").code(), "no_lease");
+    // What this host knows of the file stands in the answer, and its time among those measured, both once.
+    let done = server.ask("viewer", "GET", &format!("/distributed/tasks/{id}"), None).json();
+    assert_eq!(done["result"]["correlated"], json!([{"by": "flow", "task": id}]));
+    assert_eq!(server.scan.monitor.lock().unwrap().scan_seconds(&[60.0]).2, 1);
 }
 
 #[test]
@@ -111,6 +115,7 @@ fn workers_come_and_go() {
         (&row["current_tasks"], &row["total_processed"], &row["in_flight"], &row["status"]),
         (&json!(3), &json!(7), &json!(0), &json!("healthy"))
     );
+    assert_eq!((&row["cpu_usage"], &row["memory_usage"]), (&json!(50.0), &Value::Null));
 
     server.ask("submitter", "POST", "/distributed/scan", Some(&json!({"file_path": "a"})));
     assert_eq!(lease(&server, "worker-a", &json!({})).len(), 1);

@@ -12,7 +12,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -341,12 +341,24 @@ fn a_full_queue_refuses_and_says_when_there_is_room() {
     let submitted = store.submit((0..4).map(|n| submission(&format!("f{n}"), n)).collect()).wait().unwrap();
     assert!(matches!(submitted[..], [Submitted::Queued(_), Submitted::Queued(_), Submitted::Full, Submitted::Full]));
     assert!(matches!(one(&store, submission("f0", 0)), Submitted::UnderWay(_)));
-    assert!(!store.wait_room(Duration::ZERO));
-    let waits = store.clone();
-    let waiter = std::thread::spawn(move || waits.wait_room(Duration::from_secs(20)));
+    let waiter = |is_over: &Arc<AtomicBool>| {
+        let (waits, is_over) = (store.clone(), is_over.clone());
+        std::thread::spawn(move || waits.wait_room(&|| is_over.load(Ordering::Acquire)))
+    };
+    let is_over = Arc::new(AtomicBool::new(false));
+    let (for_room, for_end) = (waiter(&Arc::default()), waiter(&is_over));
+    std::thread::sleep(Duration::from_millis(50));
+    assert!(!for_room.is_finished() && !for_end.is_finished());
+    is_over.store(true, Ordering::Release);
+    store.wake();
+    for_end.join().unwrap();
+    assert!(!for_room.is_finished(), "there is still no room");
     lease_one(&store, "w1", Take::Next);
-    assert!(waiter.join().unwrap());
+    for_room.join().unwrap();
     assert!(matches!(one(&store, submission("f2", 2)), Submitted::Queued(_)));
+    let for_close = waiter(&Arc::default());
+    store.close();
+    for_close.join().unwrap();
 }
 
 #[test]
@@ -572,14 +584,11 @@ fn rows_of_others_are_kept() {
     store.put_worker("w1", json!({"port": 3})).wait().unwrap();
     assert!(store.remove_worker("w2").wait().unwrap());
     assert!(!store.remove_worker("w2").wait().unwrap());
-    for n in 0..4 {
-        store.put_monitor_alert(&format!("alert_{n}"), json!({"resolved": false})).wait().unwrap();
-    }
-    assert_eq!(store.resolve_monitor_alert("alert_1", "ops", json!("2026-01-01T00:00:00Z")).wait().unwrap(), Resolved::Resolved);
-    assert_eq!(store.resolve_monitor_alert("alert_1", "ops", Value::Null).wait().unwrap(), Resolved::Already);
-    assert_eq!(store.resolve_monitor_alert("none", "ops", Value::Null).wait().unwrap(), Resolved::Unknown);
-    for n in [0, 3] {
-        store.resolve_monitor_alert(&format!("alert_{n}"), "auto", Value::Null).wait().unwrap();
+    // Alerts are fired, and resolved: each in the place of what it was, and told under a number of its own.
+    let changes = [(0, false), (1, false), (2, false), (3, false), (1, true), (0, true), (3, true)];
+    for ((n, resolved), number) in changes.into_iter().zip(100..) {
+        let told = json!({"told": number});
+        store.put_monitor_alert(&format!("alert_{n}"), json!({"resolved": resolved}), number, told).wait().unwrap();
     }
     store.put_monitor_rule("low", json!({"threshold": 1.5})).wait().unwrap();
     for n in 0..3 {
@@ -592,11 +601,25 @@ fn rows_of_others_are_kept() {
     let alerts = store.monitor_alerts().wait().unwrap();
     // Of three resolved ones the oldest went; what is not resolved stays.
     assert_eq!(alerts.iter().map(|(id, _)| id.as_str()).collect::<Vec<_>>(), ["alert_1", "alert_2", "alert_3"]);
-    assert_eq!(alerts[0].1, json!({"resolved": true, "resolved_by": "ops", "resolved_at": "2026-01-01T00:00:00Z"}));
+    assert_eq!(alerts[0].1, json!({"resolved": true}));
+    let told: Vec<(u64, Value)> = (100..107).map(|number| (number, json!({"told": number}))).collect();
+    assert_eq!(store.monitor_told().wait().unwrap(), told);
     assert_eq!(store.monitor_rules().wait().unwrap(), [("low".to_owned(), json!({"threshold": 1.5}))]);
-    assert!(store.remove_monitor_rule("low").wait().unwrap());
     let entries = store.audits(Some(1), 1).wait().unwrap();
     assert_eq!((entries.len(), entries[0].seq, &entries[0].entry), (1, 2, &json!({"n": 1})));
+}
+
+#[test]
+fn of_what_was_told_the_newest_stay_in_the_order_of_numbers() {
+    let (dir, clock) = (tempfile::tempdir().unwrap(), Hand::new());
+    let store = open_in(dir.path(), Limits::default(), &clock);
+    // Numbers of more digits come after those of fewer.
+    let last = 10_000 + limits::MONITOR_RECORDS as u64;
+    let kept: Vec<Answer<()>> =
+        (9_998..=last).map(|n| store.put_monitor_alert("alert_1", json!({"resolved": false}), n, json!(n))).collect();
+    kept.into_iter().for_each(|kept| kept.wait().unwrap());
+    let told = store.monitor_told().wait().unwrap();
+    assert_eq!(told.iter().map(|(number, _)| *number).collect::<Vec<_>>(), (10_001..=last).collect::<Vec<_>>());
 }
 
 #[test]

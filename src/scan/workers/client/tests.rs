@@ -10,6 +10,7 @@ use std::{
 use super::*;
 use crate::{
     clock::SystemClock,
+    metrics::Board,
     scan::{
         task::{Asker, Priority, RelPath},
         workers::registration::Heartbeat,
@@ -24,6 +25,7 @@ struct Heard {
     files: BTreeMap<TaskId, (Vec<u8>, String)>,
     registered: usize,
     beats: usize,
+    last_beat: Heartbeat,
     /// Heartbeats are answered with 404 until the next registration.
     forgets: bool,
     outcomes: Vec<Outcome>,
@@ -86,7 +88,7 @@ impl Master {
                 plain(200)
             }
             ["PUT", "distributed", "workers", "w-1", "heartbeat", ..] => {
-                Heartbeat::parse(&object()).expect("a heartbeat as the master checks it");
+                heard.last_beat = Heartbeat::parse(&object()).expect("a heartbeat as the master checks it");
                 heard.beats += 1;
                 plain(if heard.forgets { 404 } else { 200 })
             }
@@ -129,6 +131,7 @@ struct Sees {
     holds: AtomicBool,
     at_once: AtomicUsize,
     most: AtomicUsize,
+    load: Mutex<Load>,
 }
 
 impl Scanner for Arc<Sees> {
@@ -149,6 +152,9 @@ impl Scanner for Arc<Sees> {
             sees.bytes.lock().expect("no panic").push((task.task_id.clone(), bytes));
             Ok(Outcome { verdict: Verdict::Clean, reasons: Vec::new(), ..Outcome::error(&task, Reason::Io) })
         })
+    }
+    fn load(&self) -> Load {
+        *self.load.lock().expect("no panic")
     }
 }
 
@@ -194,6 +200,7 @@ fn worker(port: u16, sees: &Arc<Sees>) -> Arc<Worker> {
         heartbeat: Duration::from_millis(100),
         file_bytes_max: 1000,
         drain: Duration::from_secs(5),
+        standing: None,
     };
     Arc::new(Worker::new(settings, Arc::new(Arc::clone(sees)), Arc::new(SystemClock::new())).expect("a worker"))
 }
@@ -273,19 +280,43 @@ fn a_worker_waits_for_its_master_and_registers_again_when_it_is_forgotten() {
     // Nobody listens yet, and the port is kept.
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address").port();
     let (master, sees) = (Master::default(), Arc::new(Sees::default()));
-    let worker = worker(port, &sees);
+    let mut worker = worker(port, &sees);
+    let standing = Board::default().enter("scan");
+    Arc::get_mut(&mut worker).expect("nobody else has it").settings.standing = Some(standing.clone());
     run(async {
         let done = async {
             until("it says that nobody is there", || matches!(worker.state(), State::Retrying(_))).await;
+            assert_eq!(standing.get(), worker.state(), "the agent shows it at once");
             master.serve(TcpListener::bind(("127.0.0.1", port)).expect("the port"));
             until("it is registered and beats", || master.heard().beats > 1).await;
-            assert_eq!(worker.state(), State::Ready);
+            assert_eq!((worker.state(), standing.get()), (State::Ready, State::Ready));
             master.heard().forgets = true;
             until("it has registered again", || master.heard().registered > 1).await;
         };
         worker.run(done).await;
     });
     assert_eq!(master.heard().unregistered, 1);
+}
+
+#[test]
+fn a_heartbeat_tells_how_busy_the_host_is_and_leaves_out_what_nobody_knows() {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let (port, master, sees) = (listener.local_addr().expect("an address").port(), Master::default(), Arc::new(Sees::default()));
+    master.serve(listener);
+    let worker = worker(port, &sees);
+    let told = |master: &Master| {
+        let heard = master.heard();
+        (heard.last_beat.cpu_usage, heard.last_beat.memory_usage)
+    };
+    run(async {
+        let done = async {
+            until("it beats", || master.heard().beats > 0).await;
+            assert_eq!(told(&master), (None, None));
+            *sees.load.lock().expect("no panic") = Load { cpu_percent: Some(12.5), memory_percent: Some(100.0), ..Load::default() };
+            until("it tells what it knows", || told(&master) == (Some(12.5), Some(100.0))).await;
+        };
+        worker.run(done).await;
+    });
 }
 
 #[test]

@@ -167,6 +167,23 @@ fn nothing_that_a_worker_says_of_its_tasks_draws_more_of_them() {
 }
 
 #[test]
+fn of_workers_with_the_same_tasks_the_host_that_is_less_busy_is_chosen() {
+    let (mut registry, clock) = (registry(), Hand::default());
+    for id in ["w-1", "w-2"] {
+        join(&mut registry, id, json!({}), &clock).expect("registered");
+    }
+    registry.heartbeat("w-1", heartbeat(json!({"cpu_usage": 90.0, "memory_usage": 50.0})), &clock);
+    registry.heartbeat("w-2", heartbeat(json!({"cpu_usage": 80.0, "memory_usage": 50.0})), &clock);
+    let row = registry.row("w-1", &none, &clock).expect("known");
+    assert_eq!((row.cpu_usage, row.memory_usage), (Some(90.0), Some(50.0)));
+    assert!((row.load_factor - 0.42).abs() < 1e-9, "0.3 of the processors, 0.3 of memory: {row:?}");
+    let pick = |registry: &mut Registry| registry.pick(&[], &none, &BTreeSet::new(), &clock);
+    assert_eq!([pick(&mut registry), pick(&mut registry)], ["w-2", "w-2"].map(|id| Pick::Worker(id.into())));
+    registry.heartbeat("w-1", heartbeat(json!({"cpu_usage": 10.0})), &clock);
+    assert_eq!(pick(&mut registry), Pick::Worker("w-1".into()));
+}
+
+#[test]
 fn whoever_is_full_silent_or_has_refused_gets_nothing() {
     let (mut registry, clock) = (registry(), Hand::default());
     for id in ["w-1", "w-2", "w-3"] {
