@@ -11,6 +11,9 @@
 //!
 //! A connection that breaks is made anew from nothing: what was not confirmed waits here again, what was not acked
 //! comes once more and is known by its id.
+//!
+//! A broker may be there, have the queue, say that it runs, and yet never answer for it: a quorum queue without a leader.
+//! So a connection is no proof that the queue works. Once an answer failed to come, the broker counts as away until one came.
 
 #![allow(clippy::disallowed_methods, reason = "a broker is of the real machine: the simulator has none, and its time is the system's")]
 
@@ -74,6 +77,9 @@ pub enum Trouble {
     /// Try again.
     #[error("{0}")]
     Away(String),
+    /// It is there and does not answer for the queue of tasks. Try again.
+    #[error("{0}")]
+    Silent(String),
 }
 
 impl From<Away> for Trouble {
@@ -106,12 +112,14 @@ pub struct Broker {
     delivered: [AtomicU64; 2],
     /// All that was delivered of them is dealt with.
     is_idle: [AtomicBool; 2],
+    /// The last question to the queue of tasks was not answered.
+    is_silent: AtomicBool,
 }
 
 impl Broker {
     /// Connects to nobody yet.
     pub fn new(settings: Rabbitmq, desk: Desk, size_max: u64) -> Self {
-        Self { settings, desk, size_max, delivered: Default::default(), is_idle: Default::default() }
+        Self { settings, desk, size_max, delivered: Default::default(), is_idle: Default::default(), is_silent: AtomicBool::default() }
     }
 
     /// Asks the broker whether it works with us, and makes the queues. A broker that is away is no error: it may come.
@@ -124,7 +132,7 @@ impl Broker {
                 let _ = connection.close(200, "checked".into()).await; // it ends either way
                 Ok(())
             }
-            Err(Trouble::Away(_)) => Ok(()),
+            Err(Trouble::Away(_) | Trouble::Silent(_)) => Ok(()),
             Err(trouble) => Err(trouble.to_string()),
         }
     }
@@ -146,6 +154,10 @@ impl Broker {
                 Trouble::Wrong(why) | Trouble::Unequal(why) if !has_worked => return Err(why),
                 Trouble::Wrong(why) | Trouble::Unequal(why) => self.desk.board.stands(State::Holding(why)),
                 Trouble::Away(why) => self.desk.board.stands(State::Retrying(why)),
+                Trouble::Silent(why) => {
+                    self.is_silent.store(true, Relaxed);
+                    self.desk.board.stands(State::Retrying(why));
+                }
             }
             tokio::select! {
                 biased;
@@ -250,8 +262,9 @@ impl Broker {
             },
         };
         *has_worked = true;
-        backoff.reset();
-        self.desk.board.stands(State::Ready);
+        if !self.is_silent.load(Relaxed) {
+            self.answers();
+        }
         let ended = tokio::select! {
             biased;
             () = stop => None,
@@ -260,6 +273,9 @@ impl Broker {
             trouble = self.returns(&connection) => Some(trouble),
             trouble = self.counts(&connection) => Some(trouble),
         };
+        if !self.is_silent.load(Relaxed) {
+            backoff.reset();
+        }
         // Else it lives on without us, and keeps what it was delivered.
         let _ = tokio::time::timeout(CLOSE, connection.close(200, "ended".into())).await; // it is gone either way
         ended.map(|trouble| match trouble {
@@ -268,10 +284,17 @@ impl Broker {
         })
     }
 
+    /// The queue of tasks works, as far as is known.
+    fn answers(&self) {
+        self.is_silent.store(false, Relaxed);
+        self.desk.board.stands(State::Ready);
+    }
+
     /// Publishes what is left over here.
     async fn shares(&self, channel: &Channel) -> Result<Never, Trouble> {
         loop {
             if self.desk.tasks.figures().queued == 0 {
+                self.answers(); // nobody waits for it
                 self.desk.tasks.ready().await;
             }
             let shared = self.desk.surplus(AT_ONCE).await?;
@@ -287,7 +310,8 @@ impl Broker {
             }
             let mut is_full = false;
             for (id, confirm) in confirms {
-                let is_there = is_kept(within("a confirm", confirm).await?);
+                let is_there = is_kept(asks("a confirm", &self.settings.queue, self.settings.is_quorum, confirm).await?);
+                self.answers();
                 if is_there {
                     self.desk.confirmed(id);
                 } else {
@@ -307,7 +331,8 @@ impl Broker {
             return std::future::pending().await;
         }
         let prefetch = u16::try_from(self.desk.slots).unwrap_or(u16::MAX);
-        let mut deliveries = consume(connection, &self.settings.queue, prefetch).await?;
+        let mut deliveries = consume(connection, &self.settings.queue, self.settings.is_quorum, prefetch).await?;
+        self.answers();
         let mut waiting: Vec<(Delivery, TaskId, Option<String>)> = Vec::new();
         let mut unread: Vec<Delivery> = Vec::new();
         let mut look = LOOK.0;
@@ -382,7 +407,7 @@ impl Broker {
 
     /// Takes outcomes of what was shared.
     async fn returns(&self, connection: &Connection) -> Result<Never, Trouble> {
-        let mut deliveries = consume(connection, &self.results(&self.desk.node), AT_ONCE as u16).await?;
+        let mut deliveries = consume(connection, &self.results(&self.desk.node), false, AT_ONCE as u16).await?;
         loop {
             self.is_idle[1].store(true, Relaxed);
             let delivery = delivered(deliveries.recv().await)?;
@@ -428,14 +453,39 @@ fn password(path: &Path) -> Result<Secret, Trouble> {
     Secret::from_file(path).map_err(Trouble::Wrong)
 }
 
-/// Waits no longer than [`ASK`].
+/// Waits no longer than [`ASK`] for what the broker answers.
 async fn within<T>(what: &str, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
     match tokio::time::timeout(ASK, asked).await {
-        Ok(answer) => answer.map_err(|error| match Trouble::from(error) {
-            Trouble::Away(why) => Trouble::Away(format!("{what}: {why}")),
-            other => other,
-        }),
+        Ok(answer) => answer.map_err(|error| failed(what, error)),
         Err(_) => Err(Trouble::Away(format!("{what}: no answer within {} s", ASK.as_secs()))),
+    }
+}
+
+/// Waits no longer than [`ASK`] for what only a queue itself answers.
+async fn asks<T>(what: &str, queue: &str, is_quorum: bool, asked: impl Future<Output = Result<T, Error>>) -> Result<T, Trouble> {
+    match tokio::time::timeout(ASK, asked).await {
+        Ok(answer) => answer.map_err(|error| failed(what, error)),
+        Err(_) => Err(Trouble::Silent(silence(what, queue, is_quorum))),
+    }
+}
+
+/// Says what to do about a queue that does not answer.
+fn silence(what: &str, queue: &str, is_quorum: bool) -> String {
+    let seconds = ASK.as_secs();
+    let remedy = if is_quorum {
+        format!(
+            "see `rabbitmq-queues quorum_status {queue}`; if no member of it leads and none is going to, remove it with `rabbitmqctl delete_queue {queue}`: it is made anew, and what this node had in it is given out again"
+        )
+    } else {
+        "see the log of RabbitMQ".to_owned()
+    };
+    format!("{what}: RabbitMQ takes connections, but queue {queue} has not answered for {seconds} s; {remedy}")
+}
+
+fn failed(what: &str, error: Error) -> Trouble {
+    match Trouble::from(error) {
+        Trouble::Away(why) => Trouble::Away(format!("{what}: {why}")),
+        other => other,
     }
 }
 
@@ -460,11 +510,16 @@ fn is_kept(confirmation: Confirmation) -> bool {
 }
 
 /// Deliveries of a queue, in order; so many are unacked at most.
-async fn consume(connection: &Connection, queue: &str, prefetch: u16) -> Result<mpsc::UnboundedReceiver<DeliveryResult>, Trouble> {
+async fn consume(
+    connection: &Connection,
+    queue: &str,
+    is_quorum: bool,
+    prefetch: u16,
+) -> Result<mpsc::UnboundedReceiver<DeliveryResult>, Trouble> {
     let channel = within("a channel", connection.create_channel()).await?;
     within("a prefetch", channel.basic_qos(prefetch, BasicQosOptions::default())).await?;
-    let consumer =
-        within("a consumer", channel.basic_consume(short(queue), "".into(), BasicConsumeOptions::default(), FieldTable::default())).await?;
+    let asked = channel.basic_consume(short(queue), "".into(), BasicConsumeOptions::default(), FieldTable::default());
+    let consumer = asks("a consumer", queue, is_quorum, asked).await?;
     // Bounded by the prefetch.
     let (put, get) = mpsc::unbounded_channel();
     consumer.set_delegate(move |delivery: DeliveryResult| {
