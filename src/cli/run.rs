@@ -307,6 +307,7 @@ impl<'a> Process<'a> {
             lookup.spec.build(&lookup.name, &plan.given())?;
         }
         Scanning::check(&plan)?;
+        Scanning::check_broker(&plan)?;
         tables::fill_after(&mut plan, &graph.plan);
         let new = &plan.globals;
         let letters = if new.dead_letter.path == self.letters.path {

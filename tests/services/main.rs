@@ -26,6 +26,8 @@ mod redis_alerts;
 mod redis_sink;
 mod redis_stream;
 mod refusals;
+#[cfg(feature = "scan")]
+mod scan_corpus;
 mod scan_queues;
 mod tls;
 mod topic;

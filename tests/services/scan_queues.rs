@@ -39,13 +39,13 @@ const PATIENCE: Duration = Duration::from_secs(180);
 const ALL: [Capability; 4] = [Capability::FileScan, Capability::YaraAnalysis, Capability::NetworkAnalysis, Capability::LogAnalysis];
 
 /// One test at a time: each kills the broker of all, or minds that it is there.
-fn alone() -> MutexGuard<'static, ()> {
+pub fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A name that no run before has used: brokers keep what they have.
-fn fresh(name: &str) -> String {
+pub fn fresh(name: &str) -> String {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     format!("{name}-{:x}", since.as_millis())
 }
@@ -297,19 +297,27 @@ fn a_node_without_the_root_says_so_and_the_owner_scans_by_itself() {
 
 #[cfg(feature = "scan")]
 mod rabbitmq {
-    use shipper::scan::queue::rabbitmq::Broker;
+    use shipper::scan::queue::rabbitmq::{Broker, Place};
 
     use super::*;
 
-    fn broker(queue: &str, is_quorum: bool, size_max: u64, desk: &Desk) -> Option<Broker> {
-        let settings = settings::Rabbitmq {
+    fn settings_of(queue: &str, is_quorum: bool) -> Option<settings::Rabbitmq> {
+        Some(settings::Rabbitmq {
             url: given("RABBITMQ_URL")?,
             username: Some("shipper".into()),
             password_file: given("RABBITMQ_PASSWORD_FILE").map(Into::into),
             queue: queue.into(),
             is_quorum,
-        };
-        Some(Broker::new(settings, desk.clone(), size_max))
+        })
+    }
+
+    fn broker(queue: &str, is_quorum: bool, size_max: u64, desk: &Desk) -> Option<Broker> {
+        Some(Broker::new(settings_of(queue, is_quorum)?, desk.clone(), size_max))
+    }
+
+    /// Asks whether a queue is as it should be, and makes it.
+    fn check(settings: settings::Rabbitmq, size_max: u64) -> Result<(), String> {
+        one(Place::new(settings, "owner".into(), size_max).check())
     }
 
     fn on_rabbitmq(queue: &str, is_quorum: bool, size_max: u64, desk: &Desk) -> Option<Running> {
@@ -339,16 +347,16 @@ mod rabbitmq {
     /// Makes the queues, and has RabbitMQ write down which quorum queues it has. 3.10 does so by itself only seconds later;
     /// killed before, it has lost a new queue and all in it, and starts another of that name that never gets a leader
     /// (rabbitmq-server issue 15725). No client mends that.
-    fn made(broker: &Broker) {
-        one(broker.check()).unwrap();
+    fn made(settings: settings::Rabbitmq) {
+        check(settings, 10_000).unwrap();
         services(&["tool", "rabbitmq", "eval", "[dets:sync(Table) || Table <- [ra_directory_reverse, ra_log_meta]]."]);
     }
 
     fn run(queue: &str, is_quorum: bool) {
         let _alone = alone();
         let (owner, worker) = (Node::new("owner", 0, "zeek"), Node::new("worker", 4, "zeek"));
-        let Some(broker) = broker(queue, is_quorum, 10_000, &owner.desk) else { return };
-        made(&broker);
+        let Some(settings) = settings_of(queue, is_quorum) else { return };
+        made(settings);
         let shares = on_rabbitmq(queue, is_quorum, 10_000, &owner.desk).unwrap();
         let takes = on_rabbitmq(queue, is_quorum, 10_000, &worker.desk).unwrap();
         owner.accept("first", TASKS, "zeek");
@@ -425,14 +433,13 @@ mod rabbitmq {
         let _alone = alone();
         let node = Node::new("owner", 0, "zeek");
         let queue = &fresh("scan-unequal");
-        let Some(first) = broker(queue, true, 500, &node.desk) else { return };
-        one(first.check()).unwrap();
-        let second = broker(queue, true, 700, &node.desk).unwrap();
-        let why = one(second.check()).unwrap_err();
+        let Some(settings) = settings_of(queue, true) else { return };
+        check(settings.clone(), 500).unwrap();
+        let why = check(settings.clone(), 700).unwrap_err();
         assert!(why.contains(&format!("queue {queue}")) && why.contains("x-max-length") && why.contains("another name"), "{why}");
+        let second = broker(queue, true, 700, &node.desk).unwrap();
         assert_eq!(one(second.run(std::future::pending())).unwrap_err(), why);
-        let third = broker(queue, false, 500, &node.desk).unwrap();
-        assert!(one(third.check()).unwrap_err().contains("x-queue-type"));
+        assert!(check(settings_of(queue, false).unwrap(), 500).unwrap_err().contains("x-queue-type"));
     }
 
     #[test]
@@ -451,22 +458,10 @@ mod rabbitmq {
         assert_eq!(node.desk.tasks.figures().dead, 0, "nobody tried, so nothing is dead");
         shares.end().unwrap();
 
-        let settings = settings::Rabbitmq {
-            url: given("RABBITMQ_URL").unwrap(),
-            username: Some("nobody".into()),
-            password_file: given("RABBITMQ_PASSWORD_FILE").map(Into::into),
-            queue: queue.clone(),
-            is_quorum: false,
-        };
-        let why = one(Broker::new(settings, node.desk.clone(), 5).check()).unwrap_err();
+        let nobody = settings::Rabbitmq { username: Some("nobody".into()), ..settings_of(queue, false).unwrap() };
+        let why = check(nobody, 5).unwrap_err();
         assert!(why.contains("refuses us") && !why.contains("shipper-secret"), "{why}");
-        let nowhere = settings::Rabbitmq {
-            url: "amqp://127.0.0.1:1/%2f".into(),
-            username: None,
-            password_file: None,
-            queue: "q".into(),
-            is_quorum: true,
-        };
-        one(Broker::new(nowhere, node.desk.clone(), 5).check()).expect("a broker that is away may come");
+        let nowhere = settings::Rabbitmq { url: "amqp://127.0.0.1:1/%2f".into(), ..settings_of(queue, true).unwrap() };
+        check(nowhere, 5).expect("a broker that is away may come");
     }
 }

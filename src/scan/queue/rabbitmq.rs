@@ -52,6 +52,8 @@ use crate::{
 
 /// Patience with one question to the broker.
 const ASK: Duration = Duration::from_secs(10);
+/// Patience with all that is asked at the start.
+const CHECK: Duration = Duration::from_secs(5);
 /// Patience with the last word on a connection.
 const CLOSE: Duration = Duration::from_secs(1);
 /// Seconds between heartbeats: a broker that is silent for two of them is away.
@@ -101,13 +103,20 @@ impl From<Error> for Trouble {
     }
 }
 
+/// The queues of a node, and where they are.
+#[derive(Debug)]
+pub struct Place {
+    settings: Rabbitmq,
+    node: String,
+    /// Tasks that the queue holds.
+    size_max: u64,
+}
+
 /// A broker, and what passes between it and the store.
 #[derive(Debug)]
 pub struct Broker {
-    settings: Rabbitmq,
+    place: Place,
     desk: Desk,
-    /// Tasks that the queue holds.
-    size_max: u64,
     /// Messages that were delivered: tasks, outcomes.
     delivered: [AtomicU64; 2],
     /// All that was delivered of them is dealt with.
@@ -116,10 +125,10 @@ pub struct Broker {
     is_silent: AtomicBool,
 }
 
-impl Broker {
-    /// Connects to nobody yet.
-    pub fn new(settings: Rabbitmq, desk: Desk, size_max: u64) -> Self {
-        Self { settings, desk, size_max, delivered: Default::default(), is_idle: Default::default(), is_silent: AtomicBool::default() }
+impl Place {
+    /// - `node`: as [`Desk::node`].
+    pub fn new(settings: Rabbitmq, node: String, size_max: u64) -> Self {
+        Self { settings, node, size_max }
     }
 
     /// Asks the broker whether it works with us, and makes the queues. A broker that is away is no error: it may come.
@@ -127,45 +136,14 @@ impl Broker {
     /// # Errors
     /// What a person must mend: a queue with other arguments (which one), a login, an address.
     pub async fn check(&self) -> Result<(), String> {
-        match self.open().await {
-            Ok((connection, _)) => {
-                let _ = connection.close(200, "checked".into()).await; // it ends either way
+        match tokio::time::timeout(CHECK, self.open()).await {
+            Ok(Ok((connection, _))) => {
+                let _ = tokio::time::timeout(CLOSE, connection.close(200, "checked".into())).await; // it ends either way
                 Ok(())
             }
-            Err(Trouble::Away(_) | Trouble::Silent(_)) => Ok(()),
-            Err(trouble) => Err(trouble.to_string()),
+            Err(_) | Ok(Err(Trouble::Away(_) | Trouble::Silent(_))) => Ok(()),
+            Ok(Err(trouble)) => Err(trouble.to_string()),
         }
-    }
-
-    /// Works until `stop`; reconnects for ever.
-    ///
-    /// # Errors
-    /// As [`check`](Self::check), if it never worked before.
-    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<(), String> {
-        tokio::pin!(stop);
-        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
-        let mut rolls = Rolls::new(self.desk.clock.now());
-        let mut has_worked = false;
-        loop {
-            let trouble = self.session(stop.as_mut(), &mut backoff, &mut has_worked).await;
-            self.desk.take_back().await;
-            let Some(trouble) = trouble else { break };
-            match trouble {
-                Trouble::Wrong(why) | Trouble::Unequal(why) if !has_worked => return Err(why),
-                Trouble::Wrong(why) | Trouble::Unequal(why) => self.desk.board.stands(State::Holding(why)),
-                Trouble::Away(why) => self.desk.board.stands(State::Retrying(why)),
-                Trouble::Silent(why) => {
-                    self.is_silent.store(true, Relaxed);
-                    self.desk.board.stands(State::Retrying(why));
-                }
-            }
-            tokio::select! {
-                biased;
-                () = &mut stop => break,
-                () = tokio::time::sleep(Duration::from_nanos(backoff.wait(rolls.roll()))) => {}
-            }
-        }
-        Ok(())
     }
 
     /// Where it is, with the login.
@@ -191,7 +169,7 @@ impl Broker {
     async fn open(&self) -> Result<(Connection, Channel), Trouble> {
         let uri = self.uri()?;
         let at = format!("{}:{}", uri.authority.host, uri.authority.port);
-        let named = ConnectionProperties::default().with_connection_name(LongString::from(format!("shipper {}", self.desk.node)));
+        let named = ConnectionProperties::default().with_connection_name(LongString::from(format!("shipper {}", self.node)));
         let connection = within(&format!("{at} gives no connection"), Connection::connect_uri(uri, named)).await?;
         let channel = within(&at, connection.create_channel()).await?;
         within(&at, channel.confirm_select(ConfirmSelectOptions::default())).await?;
@@ -201,7 +179,7 @@ impl Broker {
 
     async fn declare(&self, channel: &Channel) -> Result<(), Trouble> {
         let queue = &self.settings.queue;
-        let (exchange, dead, results) = (format!("{queue}.dlx"), format!("{queue}.dead"), self.results(&self.desk.node));
+        let (exchange, dead, results) = (format!("{queue}.dlx"), format!("{queue}.dead"), self.results(&self.node));
         let unequal = |name: &str, trouble: Trouble| match trouble {
             Trouble::Unequal(text) => Trouble::Unequal(format!(
                 "RabbitMQ has {name} with other arguments than scan.queue asks for: {text}; give scan.queue.rabbitmq.queue another name, or delete it there once it is empty"
@@ -250,13 +228,52 @@ impl Broker {
     fn results(&self, node: &str) -> String {
         format!("{}.results.{node}", self.settings.queue)
     }
+}
+
+impl Broker {
+    /// Connects to nobody yet.
+    pub fn new(settings: Rabbitmq, desk: Desk, size_max: u64) -> Self {
+        let place = Place::new(settings, desk.node.clone(), size_max);
+        Self { place, desk, delivered: Default::default(), is_idle: Default::default(), is_silent: AtomicBool::default() }
+    }
+
+    /// Works until `stop`; reconnects for ever.
+    ///
+    /// # Errors
+    /// As [`Place::check`], if it never worked before.
+    pub async fn run(&self, stop: impl Future<Output = ()>) -> Result<(), String> {
+        tokio::pin!(stop);
+        let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(60));
+        let mut rolls = Rolls::new(self.desk.clock.now());
+        let mut has_worked = false;
+        loop {
+            let trouble = self.session(stop.as_mut(), &mut backoff, &mut has_worked).await;
+            self.desk.take_back().await;
+            let Some(trouble) = trouble else { break };
+            match trouble {
+                Trouble::Wrong(why) | Trouble::Unequal(why) if !has_worked => return Err(why),
+                Trouble::Wrong(why) | Trouble::Unequal(why) => self.desk.board.stands(State::Holding(why)),
+                Trouble::Away(why) => self.desk.board.stands(State::Retrying(why)),
+                Trouble::Silent(why) => {
+                    self.is_silent.store(true, Relaxed);
+                    self.desk.board.stands(State::Retrying(why));
+                }
+            }
+            tokio::select! {
+                biased;
+                () = &mut stop => break,
+                () = tokio::time::sleep(Duration::from_nanos(backoff.wait(rolls.roll()))) => {}
+            }
+        }
+        Ok(())
+    }
 
     /// One connection, until it breaks; `None` if it was stopped.
     async fn session(&self, mut stop: Pin<&mut impl Future<Output = ()>>, backoff: &mut Backoff, has_worked: &mut bool) -> Option<Trouble> {
         let (connection, channel) = tokio::select! {
             biased;
             () = stop.as_mut() => return None,
-            open = self.open() => match open {
+            open = self.place.open() => match open {
                 Ok(open) => open,
                 Err(trouble) => return Some(trouble),
             },
@@ -306,11 +323,11 @@ impl Broker {
             for task in &shared {
                 let message = envelope::write(task, &self.desk.node, self.desk.now());
                 let properties = properties().with_priority(task.priority.get()).with_message_id(short(&task.task_id));
-                confirms.push((&task.task_id, publish(channel, &self.settings.queue, &message, properties).await?));
+                confirms.push((&task.task_id, publish(channel, &self.place.settings.queue, &message, properties).await?));
             }
             let mut is_full = false;
             for (id, confirm) in confirms {
-                let is_there = is_kept(asks("a confirm", &self.settings.queue, self.settings.is_quorum, confirm).await?);
+                let is_there = is_kept(asks("a confirm", &self.place.settings.queue, self.place.settings.is_quorum, confirm).await?);
                 self.answers();
                 if is_there {
                     self.desk.confirmed(id);
@@ -331,7 +348,7 @@ impl Broker {
             return std::future::pending().await;
         }
         let prefetch = u16::try_from(self.desk.slots).unwrap_or(u16::MAX);
-        let mut deliveries = consume(connection, &self.settings.queue, self.settings.is_quorum, prefetch).await?;
+        let mut deliveries = consume(connection, &self.place.settings.queue, self.place.settings.is_quorum, prefetch).await?;
         self.answers();
         let mut waiting: Vec<(Delivery, TaskId, Option<String>)> = Vec::new();
         let mut unread: Vec<Delivery> = Vec::new();
@@ -360,10 +377,10 @@ impl Broker {
                     }
                     Taken::Bad(bad) => {
                         tracing::warn!(
-                            queue = self.settings.queue,
+                            queue = self.place.settings.queue,
                             reason = bad.code(),
                             "a message of the queue is not understood ({bad}); it is in the dead letter queue {}.dead",
-                            self.settings.queue
+                            self.place.settings.queue
                         );
                         settle(delivery.reject(BasicRejectOptions { requeue: false })).await?;
                     }
@@ -395,7 +412,7 @@ impl Broker {
         debug_assert!(is_id(owner));
         let Ok(message) = serde_json::to_vec(outcome) else { return Ok(true) };
         let properties = properties().with_correlation_id(short(&outcome.task_id));
-        match within("a confirm", publish(channel, &self.results(owner), &message, properties).await?).await? {
+        match within("a confirm", publish(channel, &self.place.results(owner), &message, properties).await?).await? {
             Confirmation::Ack(Some(_)) | Confirmation::Nack(Some(_)) => {
                 tracing::warn!(owner, task = outcome.task_id, "no node waits for an outcome any more; it stays here alone");
                 Ok(true)
@@ -407,7 +424,7 @@ impl Broker {
 
     /// Takes outcomes of what was shared.
     async fn returns(&self, connection: &Connection) -> Result<Never, Trouble> {
-        let mut deliveries = consume(connection, &self.results(&self.desk.node), false, AT_ONCE as u16).await?;
+        let mut deliveries = consume(connection, &self.place.results(&self.desk.node), false, AT_ONCE as u16).await?;
         loop {
             self.is_idle[1].store(true, Relaxed);
             let delivery = delivered(deliveries.recv().await)?;
@@ -423,7 +440,7 @@ impl Broker {
     async fn counts(&self, connection: &Connection) -> Result<Never, Trouble> {
         let channel = within("a channel", connection.create_channel()).await?;
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queues = [self.settings.queue.clone(), self.results(&self.desk.node)];
+        let queues = [self.place.settings.queue.clone(), self.place.results(&self.desk.node)];
         let mut before = [None; 2];
         loop {
             for (n, name) in queues.iter().enumerate() {

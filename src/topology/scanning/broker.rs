@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::start::Shared;
+use super::{settings::ScanPlan, start::Shared};
 use crate::{
     metrics::Standing,
     net::kafka::settings::Connection,
@@ -29,6 +29,28 @@ fn desk(shared: &Shared, instance: &str, board: &Arc<Board>) -> Desk {
     let resolve = move |root: Option<&str>, path: &[u8]| roots.resolve(root, path).ok().map(|(root, path)| (root.to_owned(), path));
     let slots = if shared.plan.settings.role == Role::Master { 0 } else { shared.children };
     Desk::new(shared.tasks.clone(), node(instance), Arc::new(resolve), Arc::new(shared.clock), slots, board.clone())
+}
+
+/// Asks the broker whether it works with us; one that is away may come.
+///
+/// # Errors
+/// What a person must mend.
+#[cfg(feature = "scan")]
+pub(super) fn check(plan: &ScanPlan, instance: &str) -> Result<(), String> {
+    let settings = &plan.settings;
+    let QueueKind::Rabbitmq(rabbitmq) = settings.queue.kind.clone() else { return Ok(()) };
+    if settings.role == Role::Worker {
+        return Ok(()); // it asks its master
+    }
+    let place = rabbitmq::Place::new(rabbitmq, node(instance), settings.queue.size_max);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| error.to_string())?;
+    runtime.block_on(place.check())
+}
+
+/// Without RabbitMQ in the build there is nothing to ask.
+#[cfg(not(feature = "scan"))]
+pub(super) fn check(_: &ScanPlan, _: &str) -> Result<(), String> {
+    Ok(())
 }
 
 /// Runs until `stop`; at once where there is no broker.

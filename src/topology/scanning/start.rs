@@ -64,6 +64,9 @@ pub enum ScanError {
     /// The scanning processes.
     #[error("cannot start the processes that scan: {0}")]
     Children(String),
+    /// RabbitMQ, where a person must mend something.
+    #[error("the queue of scan.queue cannot be used: {0}")]
+    Broker(String),
     /// A worker that cannot be one.
     #[error("this host cannot be a worker: {0}")]
     Worker(String),
@@ -165,6 +168,14 @@ impl Scanning {
         Ok(())
     }
 
+    /// Whether the broker that a plan names, if any, works with us. Makes its queues. One that is away may come, and is no error.
+    ///
+    /// # Errors
+    /// What a person must mend.
+    pub fn check_broker(plan: &Plan) -> Result<(), ScanError> {
+        plan.scan.as_ref().map_or(Ok(()), |scan| broker::check(scan, &plan.globals.instance).map_err(ScanError::Broker))
+    }
+
     /// The task store.
     pub fn tasks(&self) -> Tasks {
         self.shared.tasks.clone()
@@ -176,6 +187,7 @@ impl Scanning {
     /// [`ScanError`]; nothing runs then.
     pub fn start(plan: &Plan, around: Around) -> Result<Option<Self>, ScanError> {
         let Some(scan) = plan.scan.clone() else { return Ok(None) };
+        Self::check_broker(plan)?;
         let state_dir = plan.globals.state_dir.clone();
         let uploads = state_dir.join("uploads");
         RealDisk::new().make_dir(&uploads)?;
