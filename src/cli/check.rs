@@ -58,7 +58,9 @@ pub fn run(args: &Check) -> anyhow::Result<ExitCode> {
     if let Err(error) = Scanning::check(&plan) {
         worst = worst.max(told("scan", "roots", vec![Finding { level: Level::Bad, text: error.to_string() }]));
     }
-    if let Some(error) = Some(&plan).filter(|_| !args.offline).and_then(|plan| Scanning::check_broker(plan).err()) {
+    if !args.offline
+        && let Err(error) = Scanning::check_broker(&plan)
+    {
         worst = worst.max(told("scan", "queue", vec![Finding { level: Level::Bad, text: error.to_string() }]));
     }
     for source in plan.sources.iter().filter(|_| !args.offline) {

@@ -170,7 +170,8 @@ fn check(house: &House, rows: &[Value], kind: &str, queue: &str) {
     let (port, other) = (free_port(), free_port());
     let keys = house.0.path().join(format!("{kind}.keys"));
     let new = |name: &str, role: &[&str]| {
-        let made = shipper(&[&["keys", "new", "--name", name, "--role"], role, &["--into", keys.to_str().unwrap()]].concat());
+        let into = ["--into", keys.to_str().unwrap()];
+        let made = shipper(&[&["keys", "new", "--name", name, "--role"][..], role, &into[..]].concat());
         assert!(made.status.success(), "{}", told(&made));
         String::from_utf8(made.stdout).unwrap().trim().to_owned()
     };
