@@ -381,9 +381,14 @@ mod rabbitmq {
             assert!(since.elapsed() < PATIENCE, "one is scanned, one is dead: {:?}", messages(&format!("{queue}.dead")));
             std::thread::sleep(Duration::from_millis(100));
         }
+        // The ack follows the scan, and the count of a quorum queue follows the ack.
+        while messages(queue) != Some(0) {
+            assert!(since.elapsed() < PATIENCE, "everything is acked: {:?} are left", messages(queue));
+            std::thread::sleep(Duration::from_millis(100));
+        }
         shares.end().unwrap();
         takes.end().unwrap();
-        assert_eq!(messages(queue), Some(0), "everything was acked");
+        assert_eq!(messages(queue), Some(0), "nothing comes back");
         assert_eq!(owner.desk.tasks.figures().in_flight.get(BROKER), None);
     }
 
