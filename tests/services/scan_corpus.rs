@@ -72,8 +72,9 @@ impl House {
         let rows = fs::read_to_string(corpus.join("expected.jsonl")).unwrap();
         Some((house, rows.lines().map(|row| serde_json::from_str(row).unwrap()).collect()))
     }
+    /// A rule of the corpus asks for this name.
     fn samples(&self) -> PathBuf {
-        self.0.path().join("samples")
+        self.0.path().join("extract_files")
     }
     fn state(&self, name: &str) -> PathBuf {
         self.0.path().join(format!("state-{name}"))
