@@ -377,7 +377,7 @@ pub const WAF_DEPTH_MAX: usize = 32;
 pub const WAF_TAG_BYTES_MAX: usize = 1024;
 /// Bytes of a URI in a point or an alert.
 pub const WAF_URI_BYTES_MAX: usize = 2048;
-/// Entities that a stage `detector` knows at most: about 2 KiB each.
+/// Entities that a stage `detector` knows at most: about 1.5 KiB each.
 pub const DETECT_ENTITIES_MAX: usize = 1 << 18;
 /// Kinds of events of one entity that are counted exactly; beyond, in a sketch.
 pub const DETECT_KINDS_MAX: usize = 512;

@@ -2,7 +2,7 @@
 
 use super::{
     GAUGES,
-    counts::one_more,
+    counts::insert,
     float::exp,
     saved::{CUT, Reader, Writer},
 };
@@ -54,31 +54,66 @@ impl Usual {
     }
 }
 
-/// The ten features.
+/// The ten features. Counts are seen with every row, so that one number says how often.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Usuals([Usual; 10]);
+pub struct Usuals {
+    means: [f32; 10],
+    variances: [f32; 10],
+    rows: u16,
+    /// Rows that carried each of [`GAUGES`].
+    carried: [u16; GAUGES.len()],
+}
 
 impl Usuals {
     /// Learns a row's features: counts always, a gauge only where an event carried it.
     pub fn learn(&mut self, features: &[f64; 10], present: u16, share: f64) {
-        for (n, (usual, x)) in self.0.iter_mut().zip(features).enumerate() {
-            if present >> n & 1 == 1 || !GAUGES.contains(&n) {
-                usual.learn(*x, share);
+        for (n, ((mean, variance), x)) in self.means.iter_mut().zip(&mut self.variances).zip(features).enumerate() {
+            let carried = gauge(n).and_then(|at| self.carried.get_mut(at));
+            if carried.is_some() && present >> n & 1 == 0 {
+                continue;
+            }
+            let mut usual = Usual { mean: *mean, variance: *variance, seen: carried.as_deref().copied().unwrap_or(self.rows) };
+            usual.learn(*x, share);
+            (*mean, *variance) = (usual.mean, usual.variance);
+            if let Some(carried) = carried {
+                *carried = usual.seen;
             }
         }
+        self.rows = self.rows.saturating_add(1);
     }
+
+    /// Each of them, in the order of [`FEATURES`](super::FEATURES).
+    fn iter(&self) -> impl Iterator<Item = Usual> {
+        self.means.iter().zip(&self.variances).enumerate().map(|(n, (mean, variance))| {
+            let carried = gauge(n).and_then(|at| self.carried.get(at));
+            Usual { mean: *mean, variance: *variance, seen: carried.copied().unwrap_or(self.rows) }
+        })
+    }
+
     pub fn save(&self, out: &mut Writer) {
-        self.0.iter().for_each(|usual| usual.save(out));
+        self.iter().for_each(|usual| usual.save(out));
     }
     /// # Errors
     /// What is wrong with the bytes.
     pub fn load(from: &mut Reader<'_>) -> Result<Self, &'static str> {
         let mut usuals = Self::default();
-        for usual in &mut usuals.0 {
-            *usual = Usual::load(from)?;
+        for (n, (mean, variance)) in usuals.means.iter_mut().zip(&mut usuals.variances).enumerate() {
+            let usual = Usual::load(from)?;
+            (*mean, *variance) = (usual.mean, usual.variance);
+            match gauge(n).and_then(|at| usuals.carried.get_mut(at)) {
+                Some(carried) => *carried = usual.seen,
+                None if n == 0 => usuals.rows = usual.seen,
+                None if usuals.rows != usual.seen => return Err(CUT),
+                None => {}
+            }
         }
         Ok(usuals)
     }
+}
+
+/// Which of the gauges a feature is, if it is one.
+fn gauge(feature: usize) -> Option<usize> {
+    GAUGES.iter().position(|gauge| *gauge == feature)
 }
 
 /// How much of the old fades in a span: all by half in a half-life.
@@ -121,7 +156,7 @@ fn lengthened(x: u16) -> f64 {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Baseline {
     usuals: Usuals,
-    hours: Vec<Hour>,
+    hours: Box<[Hour]>,
     /// The last row's features.
     last: [f32; 10],
     /// Milliseconds since 1970, of events: the first and the last of all windows.
@@ -140,7 +175,7 @@ impl Baseline {
     /// - `all`: what is usual over all entities.
     pub fn causes(&self, features: &[f64; 10], present: u16, all: &Usuals) -> Vec<Cause> {
         let mut causes = Vec::new();
-        for (feature, ((usual, all), value)) in self.usuals.0.iter().zip(&all.0).zip(features).enumerate() {
+        for (feature, ((usual, all), value)) in self.usuals.iter().zip(all.iter()).zip(features).enumerate() {
             if usual.seen < LEAST || (GAUGES.contains(&feature) && present >> feature & 1 == 0) {
                 continue;
             }
@@ -173,9 +208,12 @@ impl Baseline {
         self.score_sum += score;
         let hour = i32::try_from(span.0.div_euclid(3_600_000)).unwrap_or(i32::MAX);
         if self.hours.last().is_none_or(|last| last.hour < hour) {
-            self.hours.retain(|old| i64::from(old.hour) > i64::from(hour) - HOURS);
-            one_more(&mut self.hours, 2);
-            self.hours.push(Hour { hour, windows: 0, events: 0, means: [0; 10] });
+            let is_kept = |old: &Hour| i64::from(old.hour) > i64::from(hour) - HOURS;
+            if !self.hours.iter().all(is_kept) {
+                self.hours = self.hours.iter().filter(|old| is_kept(old)).cloned().collect();
+            }
+            let end = self.hours.len();
+            insert(&mut self.hours, end, Hour { hour, windows: 0, events: 0, means: [0; 10] });
         }
         if let Some(last) = self.hours.last_mut() {
             last.windows = last.windows.saturating_add(1);
@@ -195,7 +233,7 @@ impl Baseline {
         let feature = |n: usize| {
             let mut hourly: Vec<f64> = self.hours.iter().filter_map(|hour| hour.means.get(n)).map(|mean| lengthened(*mean)).collect();
             hourly.sort_by(f64::total_cmp);
-            let usual = self.usuals.0.get(n).copied().unwrap_or_default();
+            let usual = self.usuals.iter().nth(n).unwrap_or_default();
             let edge = |x: Option<&f64>| x.copied().unwrap_or_default();
             Figures {
                 mean: usual.mean(),
@@ -265,7 +303,8 @@ impl Baseline {
             for mean in &mut hour.means {
                 *mean = from.small()?;
             }
-            baseline.hours.push(hour);
+            let end = baseline.hours.len();
+            insert(&mut baseline.hours, end, hour);
         }
         Ok(baseline)
     }

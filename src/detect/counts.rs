@@ -19,11 +19,12 @@ const BLOOM_BITS: u64 = 1 << 20;
 /// A kind's number with this bit is part of its hash: it is beyond [`ALL_KINDS_MAX`].
 const BEYOND: u32 = 1 << 31;
 
-/// Makes room for one more without doubling: of each list there are as many as entities.
-pub fn one_more<T>(list: &mut Vec<T>, by: usize) {
-    if list.len() == list.capacity() {
-        list.reserve_exact(by);
-    }
+/// Puts one more into a list that keeps no spare room: there are as many such lists as entities.
+pub fn insert<T>(list: &mut Box<[T]>, at: usize, one: T) {
+    let mut longer = std::mem::take(list).into_vec();
+    longer.reserve_exact(1);
+    longer.insert(at, one);
+    *list = longer.into_boxed_slice();
 }
 
 /// How much of something came in this tick: counts of earlier ticks fade by half each (MIDAS-R, Bhatia and others,
@@ -228,7 +229,7 @@ struct Pair {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct EntityCounts {
     /// By kind.
-    pairs: Vec<Pair>,
+    pairs: Box<[Pair]>,
     /// Kinds that are not in `pairs`.
     more: u32,
     /// Events.
@@ -340,8 +341,7 @@ impl Counts {
             Err(at) if room => {
                 let mut recent = Recent::default();
                 let now = recent.add(tick);
-                one_more(&mut of.pairs, 4);
-                of.pairs.insert(at, Pair { kind: number, count: 1, recent });
+                insert(&mut of.pairs, at, Pair { kind: number, count: 1, recent });
                 self.pairs += 1;
                 (0, now, false)
             }
@@ -430,7 +430,7 @@ impl EntityCounts {
     pub fn load(all: &mut Counts, from: &mut Reader<'_>) -> Result<Self, &'static str> {
         let n = from.count()?;
         let pair = |from: &mut Reader<'_>| Ok(Pair { kind: from.small()?, count: from.small()?, recent: Recent::load(from)? });
-        let pairs = (0..n).map(|_| pair(from)).collect::<Result<Vec<_>, &'static str>>()?;
+        let pairs = (0..n).map(|_| pair(from)).collect::<Result<Box<[_]>, &'static str>>()?;
         all.pairs += pairs.len();
         Ok(Self { pairs, more: from.small()?, events: from.small()?, recent: Recent::load(from)? })
     }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     baseline::Baseline,
-    counts::{Counts, EntityCounts, Index, one_more},
+    counts::{Counts, EntityCounts, Index},
     saved::{CUT, Reader, Writer},
     seed::hash,
     window::Window,
@@ -22,7 +22,52 @@ fn known_type(of: &str) -> Cow<'static, str> {
     }
 }
 
-/// One entity.
+/// A row that was: level, count and unique.
+#[derive(Clone, Copy, Debug, Default)]
+struct Past {
+    level: u8,
+    count: u32,
+    unique: u32,
+}
+
+/// Windows that are closed, the newest last.
+#[derive(Clone, Debug, Default)]
+struct Closed {
+    starts: [i64; CLOSED],
+    /// Parts so far.
+    parts: [u16; CLOSED],
+    /// As numbers.
+    severities: [u8; CLOSED],
+    len: u8,
+}
+
+impl Closed {
+    fn iter(&self) -> impl Iterator<Item = (i64, u16, u8)> {
+        let all = self.starts.iter().zip(self.parts).zip(self.severities);
+        all.take(usize::from(self.len)).map(|((start, part), severity)| (*start, part, severity))
+    }
+    /// Part and severity of the window that starts there.
+    fn of(&mut self, start: i64) -> Option<(&mut u16, &mut u8)> {
+        let at = self.iter().position(|(known, ..)| known == start)?;
+        Some((self.parts.get_mut(at)?, self.severities.get_mut(at)?))
+    }
+    /// Adds one; the oldest gives way.
+    fn push(&mut self, (start, part, severity): (i64, u16, u8)) {
+        if usize::from(self.len) == CLOSED {
+            self.starts.rotate_left(1);
+            self.parts.rotate_left(1);
+            self.severities.rotate_left(1);
+            self.len -= 1;
+        }
+        let at = usize::from(self.len);
+        if let (Some(to), Some(parts), Some(of)) = (self.starts.get_mut(at), self.parts.get_mut(at), self.severities.get_mut(at)) {
+            (*to, *parts, *of) = (start, part, severity);
+            self.len += 1;
+        }
+    }
+}
+
+/// One entity. A hundred thousand of them are usual: what each has lies in it, and its lists keep no spare room.
 #[derive(Clone, Debug)]
 pub struct Entity {
     pub name: Box<str>,
@@ -33,11 +78,11 @@ pub struct Entity {
     /// Mean and variance of a window's `n`.
     pub n: (f32, f32),
     pub baseline: Baseline,
-    /// Level, count and unique of the last two rows.
-    pub rows: Vec<[f64; 3]>,
+    /// The last two rows, the older first.
+    past: [Past; 2],
+    rows: u8,
     pub open: Vec<Box<Window>>,
-    /// Start of windows that are closed, parts so far, and severity as a number; the newest last.
-    pub closed: Vec<(i64, u16, u8)>,
+    closed: Closed,
     /// Windows closed so far.
     pub windows: u32,
     newer: u32,
@@ -56,9 +101,10 @@ impl Entity {
             counts: EntityCounts::default(),
             n: (0.0, VARIANCE),
             baseline: Baseline::default(),
-            rows: Vec::new(),
+            past: [Past::default(); 2],
+            rows: 0,
             open: Vec::new(),
-            closed: Vec::new(),
+            closed: Closed::default(),
             windows: 0,
             newer: NONE,
             older: NONE,
@@ -68,20 +114,43 @@ impl Entity {
     /// Notes that a part of a window was closed.
     pub fn close(&mut self, start: i64, part: u16) {
         self.windows = self.windows.saturating_add(1);
-        if let Some((_, parts, _)) = self.closed.iter_mut().find(|(known, ..)| *known == start) {
-            *parts = (*parts).max(part);
-            return;
+        match self.closed.of(start) {
+            Some((parts, _)) => *parts = (*parts).max(part),
+            None => self.closed.push((start, part, 0)),
         }
-        if self.closed.len() >= CLOSED {
-            self.closed.remove(0);
+    }
+
+    /// Parts of a closed window so far, and the severity that was told of it as a number; `None` if it is not remembered.
+    pub fn closed(&self, start: i64) -> Option<(u16, u8)> {
+        self.closed.iter().find(|(known, ..)| *known == start).map(|(_, part, severity)| (part, severity))
+    }
+
+    /// Opens a window.
+    pub fn open(&mut self, window: Window) {
+        self.open.reserve_exact(1);
+        self.open.push(Box::new(window));
+    }
+
+    /// Level, count and unique of the last two rows, the older first, and how many of the two there are.
+    pub fn rows(&self) -> ([[f64; 3]; 2], usize) {
+        (self.past.map(|row| [f64::from(row.level), f64::from(row.count), f64::from(row.unique)]), usize::from(self.rows))
+    }
+
+    /// Notes a row.
+    pub fn note(&mut self, level: u8, count: u32, unique: u32) {
+        if self.rows == 2 {
+            self.past.rotate_left(1);
+            self.rows = 1;
         }
-        one_more(&mut self.closed, 1);
-        self.closed.push((start, part, 0));
+        if let Some(row) = self.past.get_mut(usize::from(self.rows)) {
+            *row = Past { level, count, unique };
+            self.rows += 1;
+        }
     }
 
     /// Notes that a window was told of with this severity.
     pub fn tell(&mut self, start: i64, severity: u8) {
-        if let Some((.., highest)) = self.closed.iter_mut().find(|(known, ..)| *known == start) {
+        if let Some((_, highest)) = self.closed.of(start) {
             *highest = (*highest).max(severity);
         }
     }
@@ -93,16 +162,17 @@ impl Entity {
         out.f32(self.n.0);
         out.f32(self.n.1);
         self.baseline.save(out);
-        out.number(self.rows.len() as u64);
-        self.rows.iter().flatten().for_each(|x| out.f64(*x));
+        let (rows, len) = self.rows();
+        out.number(len as u64);
+        rows.iter().take(len).flatten().for_each(|x| out.f64(*x));
         out.number(self.open.len() as u64);
         self.open.iter().for_each(|window| window.save(out));
         out.number(u64::from(self.windows));
-        out.number(self.closed.len() as u64);
-        for (start, part, severity) in &self.closed {
-            out.signed(*start);
-            out.number(u64::from(*part));
-            out.byte(*severity);
+        out.number(u64::from(self.closed.len));
+        for (start, part, severity) in self.closed.iter() {
+            out.signed(start);
+            out.number(u64::from(part));
+            out.byte(severity);
         }
     }
 
@@ -112,20 +182,52 @@ impl Entity {
         entity.counts = EntityCounts::load(all, from)?;
         entity.n = (from.f32()?, from.f32()?);
         entity.baseline = Baseline::load(from)?;
-        for _ in 0..from.count()? {
-            entity.rows.push([from.f64()?, from.f64()?, from.f64()?]);
+        let rows = from.count()?;
+        for _ in 0..rows {
+            let [level, count, unique] = [from.f64()?, from.f64()?, from.f64()?];
+            entity.note(level as u8, count as u32, unique as u32);
+            if entity.rows().0.get(usize::from(entity.rows) - 1) != Some(&[level, count, unique]) {
+                return Err(CUT);
+            }
         }
         for _ in 0..from.count()? {
-            entity.open.push(Box::new(Window::load(from)?));
+            entity.open(Window::load(from)?);
         }
         entity.windows = from.small()?;
-        for _ in 0..from.count()? {
+        let closed = from.count()?;
+        for _ in 0..closed {
             entity.closed.push((from.signed()?, from.small()?, from.byte()?));
         }
-        if entity.rows.len() > 2 || entity.closed.len() > CLOSED {
+        if rows > 2 || closed > CLOSED {
             return Err(CUT);
         }
         Ok(entity)
+    }
+}
+
+/// Entities of one piece of memory.
+const PIECE: usize = 1 << 10;
+
+/// Entities by number, in pieces: one more does not move all the others.
+#[derive(Clone, Debug, Default)]
+struct Places(Vec<Vec<Entity>>);
+
+impl Places {
+    fn get(&self, n: u32) -> Option<&Entity> {
+        self.0.get(n as usize / PIECE)?.get(n as usize % PIECE)
+    }
+    fn get_mut(&mut self, n: u32) -> Option<&mut Entity> {
+        self.0.get_mut(n as usize / PIECE)?.get_mut(n as usize % PIECE)
+    }
+    /// Adds one; gives its number.
+    fn push(&mut self, entity: Entity) -> u32 {
+        if self.0.last().is_none_or(|piece| piece.len() == PIECE) {
+            self.0.push(Vec::with_capacity(PIECE));
+        }
+        let before = (self.0.len() - 1) * PIECE;
+        let Some(piece) = self.0.last_mut() else { return NONE };
+        piece.push(entity);
+        (before + piece.len() - 1) as u32
     }
 }
 
@@ -133,7 +235,7 @@ impl Entity {
 #[derive(Clone, Debug)]
 pub struct Entities {
     seed: u64,
-    all: Vec<Entity>,
+    all: Places,
     free: Vec<u32>,
     index: Index,
     newest: u32,
@@ -144,7 +246,7 @@ pub struct Entities {
 impl Entities {
     /// - `seed`: of its hashes.
     pub fn new(seed: u64) -> Self {
-        Self { seed, all: Vec::new(), free: Vec::new(), index: Index::default(), newest: NONE, oldest: NONE, len: 0 }
+        Self { seed, all: Places::default(), free: Vec::new(), index: Index::default(), newest: NONE, oldest: NONE, len: 0 }
     }
 
     pub fn len(&self) -> usize {
@@ -156,10 +258,10 @@ impl Entities {
     }
 
     pub fn get(&self, n: u32) -> Option<&Entity> {
-        self.all.get(n as usize)
+        self.all.get(n)
     }
     pub fn get_mut(&mut self, n: u32) -> Option<&mut Entity> {
-        self.all.get_mut(n as usize)
+        self.all.get_mut(n)
     }
 
     /// The number of an entity, if it is known.
@@ -189,13 +291,10 @@ impl Entities {
                 }
                 n
             }
-            None => {
-                self.all.push(entity);
-                (self.all.len() - 1) as u32
-            }
+            None => self.all.push(entity),
         };
         let all = &self.all;
-        self.index.insert(hash, n, |n| all.get(n as usize).map_or(0, |entity| entity.hash));
+        self.index.insert(hash, n, |n| all.get(n).map_or(0, |entity| entity.hash));
         self.link(n);
         self.len += 1;
         n
@@ -210,7 +309,7 @@ impl Entities {
     pub fn remove(&mut self, n: u32) -> Option<Entity> {
         let hash = self.get(n)?.hash;
         let all = &self.all;
-        self.index.remove(hash, n, |n| all.get(n as usize).map_or(0, |entity| entity.hash));
+        self.index.remove(hash, n, |n| all.get(n).map_or(0, |entity| entity.hash));
         self.unlink(n);
         self.free.push(n);
         self.len -= 1;

@@ -25,6 +25,7 @@ pub mod forest;
 pub mod kept;
 pub mod model;
 pub mod oif;
+pub mod packed;
 pub mod saved;
 pub mod scale;
 pub mod seed;

@@ -5,8 +5,9 @@
 use super::{
     Class, Event, FEATURES, GAUGES, Severity,
     attack::Evidence,
-    counts::{Noted, one_more},
+    counts::{Noted, insert},
     float::{ln, log2},
+    packed::Packed,
     saved::{CUT, Reader, Writer},
     seed::hash,
 };
@@ -33,10 +34,10 @@ pub struct Window {
     /// Highest level of a Wazuh rule.
     pub level: u8,
     /// Sorted.
-    kinds: Vec<u32>,
+    kinds: Box<[u32]>,
     kinds_more: u32,
     /// Event types, by hash, sorted.
-    types: Vec<u32>,
+    types: Box<[u32]>,
     new_here: u32,
     new_anywhere: u32,
     /// Probability of the least likely event.
@@ -46,17 +47,31 @@ pub struct Window {
     /// Highest level of a Sigma rule that matched.
     pub sigma: Option<Severity>,
     /// Techniques that events and rules name, and how often.
-    pub techniques: Vec<(Box<str>, Evidence, u32)>,
-    /// Origins: of the first event, then of the first of each kind.
-    pub evidence: Vec<Box<[u8]>>,
+    pub techniques: Techniques,
+    /// Of the least likely event on its entity type, kind and agent; then origins: of the first event, and of the first of
+    /// each kind.
+    texts: Packed,
     pub source: Class,
-    /// Of the least likely event on its entity: type, kind, agent.
-    pub event_type: Box<str>,
-    pub rarest: Box<str>,
-    pub agent_id: Box<str>,
     /// A burst was told of in it.
     pub is_told: bool,
 }
+
+/// Techniques, and how often each was named by whom. Most windows have none.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Techniques(Option<Box<Vec<Technique>>>);
+
+type Technique = (Box<str>, Evidence, u32);
+
+impl std::ops::Deref for Techniques {
+    type Target = [Technique];
+
+    fn deref(&self) -> &[Technique] {
+        self.0.as_deref().map_or(&[], Vec::as_slice)
+    }
+}
+
+/// Texts of a window that are no origins.
+const WORDS: usize = 3;
 
 /// A window as a row: what people and models are shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -77,12 +92,11 @@ pub struct Row {
 }
 
 /// Adds a number to a sorted list; false if it was there.
-fn note(sorted: &mut Vec<u32>, n: u32) -> bool {
+fn note(sorted: &mut Box<[u32]>, n: u32) -> bool {
     match sorted.binary_search(&n) {
         Ok(_) => false,
         Err(at) => {
-            one_more(sorted, 4);
-            sorted.insert(at, n);
+            insert(sorted, at, n);
             true
         }
     }
@@ -101,21 +115,18 @@ impl Window {
             sums: [0.0; 10],
             carried: [0; 10],
             level: 0,
-            kinds: Vec::new(),
+            kinds: Box::default(),
             kinds_more: 0,
-            types: Vec::new(),
+            types: Box::default(),
             new_here: 0,
             new_anywhere: 0,
             here: f64::INFINITY,
             anywhere: f64::INFINITY,
             burst: 0.0,
             sigma: None,
-            techniques: Vec::new(),
-            evidence: Vec::new(),
+            techniques: Techniques::default(),
+            texts: Packed::default(),
             source,
-            event_type: Box::default(),
-            rarest: Box::default(),
-            agent_id: Box::default(),
             is_told: false,
         }
     }
@@ -153,18 +164,13 @@ impl Window {
         self.burst = self.burst.max(noted.burst);
         if noted.here < self.here {
             self.here = noted.here;
-            let set = |kept: &mut Box<str>, text: &str| {
-                if **kept != *text {
-                    *kept = text.into();
-                }
-            };
-            set(&mut self.event_type, &event.event_type);
-            set(&mut self.rarest, &event.kind);
-            set(&mut self.agent_id, &event.agent_id);
+            let words = [&event.event_type, &event.kind, &event.agent_id].map(|word| word.as_bytes());
+            if !self.texts.iter().take(WORDS).eq(words) {
+                self.texts = Packed::of(words.map(<[u8]>::to_vec).into_iter().chain(self.evidence()));
+            }
         }
-        if first_of_kind && self.evidence.len() < EVIDENCE_MAX {
-            one_more(&mut self.evidence, 2);
-            self.evidence.push(origin.into());
+        if first_of_kind && self.texts.len() < WORDS + EVIDENCE_MAX {
+            self.texts.push(origin);
         }
         self.mark(event);
     }
@@ -173,16 +179,33 @@ impl Window {
     pub fn mark(&mut self, event: &Event<'_>) {
         self.sigma = self.sigma.max(event.sigma);
         for (id, evidence) in &event.techniques {
-            match self.techniques.iter().position(|(known, by, _)| **known == **id && by == evidence) {
-                Some(at) => {
-                    if let Some((.., times)) = self.techniques.get_mut(at) {
-                        *times = times.saturating_add(1);
-                    }
-                }
-                None if self.techniques.len() < TECHNIQUES_MAX => self.techniques.push((Box::from(&**id), *evidence, 1)),
-                None => {}
+            let techniques = self.techniques.0.get_or_insert_default();
+            if let Some((.., times)) = techniques.iter_mut().find(|(known, by, _)| **known == **id && by == evidence) {
+                *times = times.saturating_add(1);
+            } else if techniques.len() < TECHNIQUES_MAX {
+                techniques.push((Box::from(&**id), *evidence, 1));
             }
         }
+    }
+
+    fn word(&self, n: usize) -> String {
+        self.texts.iter().nth(n).and_then(|word| String::from_utf8(word).ok()).unwrap_or_default()
+    }
+    /// Of the least likely event on its entity: its type.
+    pub fn event_type(&self) -> String {
+        self.word(0)
+    }
+    /// Of the same: its kind.
+    pub fn rarest(&self) -> String {
+        self.word(1)
+    }
+    /// Of the same: its agent.
+    pub fn agent_id(&self) -> String {
+        self.word(2)
+    }
+    /// Origins: of the first event, then of the first of each kind.
+    pub fn evidence(&self) -> impl Iterator<Item = Vec<u8>> {
+        self.texts.iter().skip(WORDS)
     }
 
     /// Distinct kinds of its events.
@@ -228,6 +251,11 @@ impl Window {
         self.source == Class::Wazuh
     }
 
+    /// Distinct kinds as a row counts them: rules, or types of events.
+    pub fn unique(&self) -> u32 {
+        if self.is_of_alerts() { self.kinds() } else { self.types.len() as u32 }
+    }
+
     /// The row.
     ///
     /// - `before`: level, count and unique of the two rows before it, the older first.
@@ -238,8 +266,7 @@ impl Window {
                 *value /= f64::from(*carried);
             }
         }
-        let unique = if self.is_of_alerts() { self.kinds() } else { self.types.len() as u32 };
-        let own = [f64::from(self.level), f64::from(self.events), f64::from(unique)];
+        let own = [f64::from(self.level), f64::from(self.events), f64::from(self.unique())];
         let mean = |of: fn(&[f64; 3]) -> f64| (before.iter().map(of).sum::<f64>() + of(&own)) / (before.len() + 1) as f64;
         let rate = |of: fn(&[f64; 3]) -> f64| match before.last().map(of) {
             Some(previous) if previous != 0.0 => (of(&own) - previous) / previous,
@@ -282,15 +309,15 @@ impl Window {
         [self.here, self.anywhere, self.burst].iter().for_each(|x| out.f64(*x));
         out.byte(self.sigma.map_or(0, |level| level as u8 + 1));
         out.number(self.techniques.len() as u64);
-        for (id, evidence, times) in &self.techniques {
+        for (id, evidence, times) in &*self.techniques {
             out.text(id);
             out.byte(*evidence as u8);
             out.number(u64::from(*times));
         }
-        out.number(self.evidence.len() as u64);
-        self.evidence.iter().for_each(|origin| out.bytes(origin));
+        out.number(self.evidence().count() as u64);
+        self.evidence().for_each(|origin| out.bytes(&origin));
         out.byte(self.source as u8);
-        [&self.event_type, &self.rarest, &self.agent_id].iter().for_each(|text| out.text(text));
+        [self.event_type(), self.rarest(), self.agent_id()].iter().for_each(|text| out.text(text));
         out.byte(u8::from(self.is_told));
     }
 
@@ -328,13 +355,12 @@ impl Window {
         for _ in 0..from.count()? {
             let id = Box::from(from.text()?);
             let evidence = *Evidence::ALL.get(usize::from(from.byte()?)).ok_or(CUT)?;
-            window.techniques.push((id, evidence, from.small()?));
+            window.techniques.0.get_or_insert_default().push((id, evidence, from.small()?));
         }
-        window.evidence = (0..from.count()?).map(|_| from.bytes().map(Box::from)).collect::<Result<_, _>>()?;
+        let evidence = (0..from.count()?).map(|_| from.bytes()).collect::<Result<Vec<_>, _>>()?;
         window.source = *Class::ALL.get(usize::from(from.byte()?)).ok_or(CUT)?;
-        for text in [&mut window.event_type, &mut window.rarest, &mut window.agent_id] {
-            *text = from.text()?.into();
-        }
+        let words = [from.text()?, from.text()?, from.text()?];
+        window.texts = Packed::of(words.map(str::as_bytes).into_iter().chain(evidence));
         window.is_told = from.byte()? != 0;
         Ok(window)
     }

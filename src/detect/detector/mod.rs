@@ -16,7 +16,7 @@ use std::{
 use super::{
     Event, Severity,
     baseline::{Cause, Usuals, fading},
-    counts::{Counts, one_more},
+    counts::Counts,
     entities::Entities,
     float::{exp, ln},
     model::Model,
@@ -225,13 +225,12 @@ impl Detector {
         let at = match entity.open.iter().position(|window| window.start == start) {
             Some(at) => at,
             None => {
-                let part = entity.closed.iter().find(|(known, ..)| *known == start).map(|(_, part, _)| part.saturating_add(1));
+                let part = entity.closed(start).map(|(part, _)| part.saturating_add(1));
                 let part = part.unwrap_or(u16::from(is_late));
                 // What is late closes with the windows that are open now.
                 let next = self.watermark.div_euclid(self.settings.window_ms).saturating_add(1).saturating_mul(self.settings.window_ms);
                 let due = if is_late { next } else { end };
-                one_more(&mut entity.open, 1);
-                entity.open.push(Box::new(Window::new(start, part, due, event.source)));
+                entity.open(Window::new(start, part, due, event.source));
                 self.due.entry(due).or_default().push(n);
                 entity.open.len() - 1
             }
@@ -383,7 +382,8 @@ impl Detector {
         } else {
             (1.0, told(1.0))
         };
-        let row = window.row(&entity.rows);
+        let (rows, len) = entity.rows();
+        let row = window.row(rows.get(..len).unwrap_or_default());
         let present = window.present();
         let warming = entity.baseline.windows < WARM;
         let mut severity = Severity::of_score(score);
@@ -391,7 +391,7 @@ impl Detector {
             severity = severity.raised();
         }
         severity = lowered(severity, warming);
-        let before = entity.closed.iter().find(|(start, ..)| *start == window.start).map_or(0, |(.., severity)| *severity);
+        let before = entity.closed(window.start).map_or(0, |(_, severity)| severity);
         // A late part is told only if it says more than what was told of its window.
         let is_alert = raw > 0.0 && score >= threshold && (!is_late || severity as u8 > before);
         let causes = if is_alert { entity.baseline.causes(&row.features, present, &self.usuals) } else { Vec::new() };
@@ -403,11 +403,7 @@ impl Detector {
             let half_life = self.settings.baseline_days * DAY_MS / 2.0;
             entity.n.0 = (mean + SURGE_WEIGHT * above) as f32;
             entity.n.1 = ((1.0 - SURGE_WEIGHT) * (variance + SURGE_WEIGHT * above * above)) as f32;
-            if entity.rows.len() == 2 {
-                entity.rows.remove(0);
-            }
-            one_more(&mut entity.rows, 2);
-            entity.rows.push([row.level, row.count, row.unique]);
+            entity.note(window.level, window.events, window.unique());
             let span = (window.first_ms, window.last_ms);
             entity.baseline.learn(&row.features, present, window.events, span, half_life, score);
             self.usuals.learn(

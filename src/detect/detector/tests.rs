@@ -178,7 +178,7 @@ fn an_attack_is_told_with_its_causes_and_a_quiet_site_stays_within_its_budget() 
     assert_eq!((attack.severity, attack.warming), (Severity::Critical, false), "the level of its rules lifts it");
     assert_eq!(attack.causes.first().map(|cause| (cause.feature, cause.value)), Some((2, 400.0)));
     assert_eq!(&*attack.window.techniques, [("T1110".into(), Evidence::Rule, 400)]);
-    assert_eq!((attack.window.evidence.len(), &*attack.window.evidence[1]), (16, &b"file/a/1"[..]));
+    assert_eq!((attack.window.evidence().count(), &*attack.window.evidence().nth(1).unwrap()), (16, &b"file/a/1"[..]));
     assert!((attack.shares.iter().sum::<f64>() - 1.0).abs() < 1e-9, "{:?}", attack.shares);
     assert!(attack.vector[6] > 5.0 && attack.vector[2] > 2.9, "{:?}", attack.vector);
 }

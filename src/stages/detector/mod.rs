@@ -69,7 +69,7 @@ static FIELDS: &[Field] = &[
         "max_entities",
         Type::Int { min: 1, max: limits::DETECT_ENTITIES_MAX as i64 },
         "100000",
-        "Entities that are known at once, about 2 KiB each; beyond, the one that was silent longest is forgotten, and counted.",
+        "Entities that are known at once, about 1.5 KiB each; beyond, the one that was silent longest is forgotten, and counted.",
     ),
     Field::new(
         "engine",
@@ -225,7 +225,7 @@ impl Running {
     }
 
     fn tell(&mut self, scored: &Scored) {
-        let origin = scored.window.evidence.first().map(|origin| origin.to_vec()).unwrap_or_default();
+        let origin = scored.window.evidence().next().unwrap_or_default();
         let key = Some(scored.entity.as_bytes().to_vec());
         let message = |output, payload| LateMessage { output, origin: origin.clone(), key: key.clone(), payload, time_ms: scored.end };
         let said = self.panel.ask(scored);

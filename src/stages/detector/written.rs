@@ -59,8 +59,9 @@ pub(super) fn alert(out: &mut Vec<u8>, name: &str, engine: Engine, scored: &Scor
             Some(Cause { feature, value: cause.value, mean: short(cause.mean), sd: short(cause.deviation), z: short(cause.z) })
         })
         .collect();
+    let (event_type, agent_id) = (window.event_type(), window.agent_id());
     let named = window.techniques.iter().map(|(id, evidence, times)| (Cow::Borrowed(&**id), *evidence, *times));
-    let techniques = attack::of_alert(named, &scored.row.features, scored.score, &window.event_type, &scored.entity_type);
+    let techniques = attack::of_alert(named, &scored.row.features, scored.score, &event_type, &scored.entity_type);
     let mut most: Vec<(&str, f64)> = VECTOR.into_iter().zip(scored.shares).filter(|(_, share)| *share >= 0.15).collect();
     most.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(b.0)));
     let mut message = format!("1 window in {} is as unusual", one_in(scored.p));
@@ -74,7 +75,7 @@ pub(super) fn alert(out: &mut Vec<u8>, name: &str, engine: Engine, scored: &Scor
     details.extend_from_slice(b",\"shares\":");
     object(&mut details, VECTOR.into_iter().zip(scored.shares.map(short)));
     details.extend_from_slice(b",\"rarest\":");
-    json::json_str_plain(&mut details, &window.rarest);
+    json::json_str_plain(&mut details, &window.rarest());
     details.extend_from_slice(b",\"kinds\":");
     json::whole(&mut details, i64::from(window.kinds()));
     if window.part > 0 {
@@ -82,14 +83,14 @@ pub(super) fn alert(out: &mut Vec<u8>, name: &str, engine: Engine, scored: &Scor
         json::whole(&mut details, i64::from(window.part));
     }
     details.push(b'}');
-    let evidence: Vec<Cow<'_, str>> = window.evidence.iter().map(|origin| String::from_utf8_lossy(origin)).collect();
+    let evidence: Vec<String> = window.evidence().map(|origin| String::from_utf8_lossy(&origin).into_owned()).collect();
     let evidence: Vec<&str> = evidence.iter().map(|origin| &**origin).collect();
     Alert {
         detection: Detection::Behavioral,
         of: name,
         entity: &scored.entity,
         entity_type: &scored.entity_type,
-        event_type: &window.event_type,
+        event_type: &event_type,
         ts_ms: scored.end,
         severity: scored.severity,
         score: short(scored.score),
@@ -100,7 +101,7 @@ pub(super) fn alert(out: &mut Vec<u8>, name: &str, engine: Engine, scored: &Scor
         confidence: Some(attack::confidence(scored.score, attack::high(features.iter().copied()))),
         origin: evidence.first().copied().unwrap_or_default(),
         received_ms: None,
-        agent_id: &window.agent_id,
+        agent_id: &agent_id,
         window: Some(alert::Window { start_ms: window.start, end_ms: scored.end, events: u64::from(window.events) }),
         causes: &causes,
         evidence: &evidence,
@@ -119,19 +120,20 @@ pub(super) fn alert(out: &mut Vec<u8>, name: &str, engine: Engine, scored: &Scor
 pub(super) fn of_models(out: &mut Vec<u8>, name: &str, scored: &Scored, score: f64, models: &[(&str, f64)]) {
     let window = &scored.window;
     let features: Vec<(&str, f64)> = FEATURES.into_iter().zip(scored.row.features).collect();
+    let (event_type, agent_id) = (window.event_type(), window.agent_id());
     let named = window.techniques.iter().map(|(id, evidence, times)| (Cow::Borrowed(&**id), *evidence, *times));
-    let techniques = attack::of_alert(named, &scored.row.features, score, &window.event_type, &scored.entity_type);
+    let techniques = attack::of_alert(named, &scored.row.features, score, &event_type, &scored.entity_type);
     let mut details = b"{\"vector\":".to_vec();
     object(&mut details, VECTOR.into_iter().zip(scored.vector.map(|x| short(f64::from(x)))));
     details.push(b'}');
-    let evidence: Vec<Cow<'_, str>> = window.evidence.iter().map(|origin| String::from_utf8_lossy(origin)).collect();
+    let evidence: Vec<String> = window.evidence().map(|origin| String::from_utf8_lossy(&origin).into_owned()).collect();
     let evidence: Vec<&str> = evidence.iter().map(|origin| &**origin).collect();
     Alert {
         detection: Detection::Model,
         of: name,
         entity: &scored.entity,
         entity_type: &scored.entity_type,
-        event_type: &window.event_type,
+        event_type: &event_type,
         ts_ms: scored.end,
         severity: Severity::of_score(score),
         score: short(score),
@@ -142,7 +144,7 @@ pub(super) fn of_models(out: &mut Vec<u8>, name: &str, scored: &Scored, score: f
         confidence: None,
         origin: evidence.first().copied().unwrap_or_default(),
         received_ms: None,
-        agent_id: &window.agent_id,
+        agent_id: &agent_id,
         window: Some(alert::Window { start_ms: window.start, end_ms: scored.end, events: u64::from(window.events) }),
         causes: &[],
         evidence: &evidence,
@@ -209,7 +211,7 @@ pub(super) fn window(out: &mut Vec<u8>, scored: &Scored) {
     };
     text(out, "{\"entity\":", &scored.entity);
     text(out, ",\"entity_type\":", &scored.entity_type);
-    text(out, ",\"agent_id\":", &window.agent_id);
+    text(out, ",\"agent_id\":", &window.agent_id());
     for (key, ms) in [(",\"time_window\":\"", window.start), (",\"end\":\"", scored.end)] {
         out.extend_from_slice(key.as_bytes());
         json::time(out, ms);
