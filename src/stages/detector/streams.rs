@@ -2,12 +2,19 @@
 //!
 //! A snapshot may be newer than the saved position: what lies between them is read again, and must not be counted
 //! again. A place in a stream says so, where places are numbers that grow (files, Kafka, Redis); where they are names of
-//! documents, what is read again counts twice.
+//! documents, the last [`DOCUMENTS`] of them are remembered.
 
-use crate::detect::saved::{Reader, Writer};
+use std::collections::VecDeque;
+
+use crate::detect::{
+    saved::{CUT, Reader, Writer},
+    seed::hash,
+};
 
 /// Streams that are remembered.
 const STREAMS: usize = 256;
+/// Documents that are remembered, by eight bytes each: half a minute of 8,000 a second, and snapshots are that far apart.
+const DOCUMENTS: usize = 1 << 18;
 
 /// Where a stream is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +33,17 @@ pub(super) struct Streams {
     seen: Vec<Place>,
     /// As they were when the snapshot was taken that was loaded, until they are passed.
     loaded: Vec<Place>,
+    /// Hashes of the names of documents, the newest last.
+    documents: VecDeque<u64>,
+    /// Those of them that the snapshot had which was loaded, sorted.
+    counted: Vec<u64>,
 }
 
-/// Stream and place of an origin, if its place is a number.
+/// Stream and place of an origin, if its place is a number. A document's name says nothing of its place, digits or not.
 fn place(origin: &[u8]) -> Option<(&[u8], (u64, u64))> {
+    if origin.starts_with(b"opensearch/") {
+        return None;
+    }
     let cut = memchr::memrchr(b'/', origin)?;
     let (stream, place) = (origin.get(..cut)?, origin.get(cut + 1..)?);
     let number = |digits: &[u8]| {
@@ -50,7 +64,7 @@ fn place(origin: &[u8]) -> Option<(&[u8], (u64, u64))> {
 impl Streams {
     /// Notes where an event lies; true if the snapshot that was loaded has it.
     pub(super) fn is_counted(&mut self, origin: &[u8], ms: i64) -> bool {
-        let Some((stream, at)) = place(origin) else { return false };
+        let Some((stream, at)) = place(origin) else { return self.is_known(origin) };
         if !self.loaded.is_empty()
             && let Some(n) = self.loaded.iter().position(|known| *known.stream == *stream)
         {
@@ -79,6 +93,25 @@ impl Streams {
         false
     }
 
+    /// Notes a document; true if the snapshot that was loaded has it.
+    fn is_known(&mut self, name: &[u8]) -> bool {
+        let hash = hash(0, name);
+        if name.is_empty() {
+            return false;
+        }
+        if self.counted.binary_search(&hash).is_ok() {
+            return true;
+        }
+        // One record may come twice, as event and as mark.
+        if self.documents.back() != Some(&hash) {
+            if self.documents.len() == DOCUMENTS {
+                self.documents.pop_front();
+            }
+            self.documents.push_back(hash);
+        }
+        false
+    }
+
     pub(super) fn save(&self, out: &mut Writer) {
         // What was not passed yet is still counted.
         let unpassed = self.loaded.iter().filter(|place| self.seen.iter().all(|seen| seen.stream != place.stream));
@@ -90,6 +123,8 @@ impl Streams {
             out.number(place.at.1);
             out.signed(place.ms);
         }
+        out.number(self.documents.len() as u64);
+        self.documents.iter().for_each(|hash| out.u64(*hash));
     }
 
     pub(super) fn load(from: &mut Reader<'_>) -> Result<Self, &'static str> {
@@ -97,7 +132,14 @@ impl Streams {
         for _ in 0..from.count()? {
             loaded.push(Place { stream: from.bytes()?.into(), at: (from.number()?, from.number()?), ms: from.signed()? });
         }
-        Ok(Self { seen: Vec::new(), loaded })
+        let count = from.count()?;
+        if count > DOCUMENTS {
+            return Err(CUT);
+        }
+        let documents = (0..count).map(|_| from.u64()).collect::<Result<VecDeque<_>, _>>()?;
+        let mut counted: Vec<u64> = documents.iter().copied().collect();
+        counted.sort_unstable();
+        Ok(Self { seen: Vec::new(), loaded, documents, counted })
     }
 }
 
@@ -108,12 +150,13 @@ mod tests {
     #[test]
     fn places_are_numbers_of_every_source_that_has_them() {
         type Case<'a> = (&'a str, Option<(&'a str, (u64, u64))>);
-        let cases: [Case<'_>; 7] = [
+        let cases: [Case<'_>; 8] = [
             ("kafka/apt/3/17", Some(("kafka/apt/3", (17, 0)))),
             ("mgr-1/alerts/2026-03-14/000~1/1000+345", Some(("mgr-1/alerts/2026-03-14/000~1", (1000, 0)))),
             ("redis/apt/1773480423123-7", Some(("redis/apt", (1_773_480_423_123, 7)))),
             ("stdin/17/0", Some(("stdin/17", (0, 0)))),
             ("opensearch/index/AbC", None),
+            ("opensearch/index/17", None),
             ("", None),
             ("kafka/apt/3/", None),
         ];
@@ -147,5 +190,31 @@ mod tests {
             streams.is_counted(format!("kafka/{n}/0/0").as_bytes(), 0);
         }
         assert_eq!(streams.seen.len(), STREAMS);
+    }
+
+    #[test]
+    fn documents_that_a_snapshot_has_are_counted_by_their_names() {
+        let again = |streams: &Streams| {
+            let mut out = Writer::default();
+            streams.save(&mut out);
+            for end in 0..out.0.len().min(100) {
+                assert!(Streams::load(&mut Reader(&out.0[..end])).is_err());
+            }
+            Streams::load(&mut Reader(&out.0)).unwrap()
+        };
+        let name = |n: usize| format!("opensearch/events/{n}").into_bytes();
+        let mut streams = Streams::default();
+        (0..10).for_each(|n| assert!(!streams.is_counted(&name(n), 0) && !streams.is_counted(&name(n), 0)));
+        // In any order, as event and as mark, and after a second snapshot.
+        let mut streams = again(&again(&streams));
+        assert!((0..10).rev().all(|n| streams.is_counted(&name(n), 0) && streams.is_counted(&name(n), 0)));
+        assert!(!streams.is_counted(&name(10), 0) && !streams.is_counted(b"", 0) && !streams.is_counted(b"", 0));
+        assert!(again(&streams).is_counted(&name(10), 0));
+        (0..DOCUMENTS).for_each(|n| {
+            streams.is_counted(&name(100 + n), 0);
+        });
+        let mut streams = again(&streams);
+        assert_eq!(streams.documents.len(), DOCUMENTS);
+        assert!(!streams.is_counted(&name(3), 0) && streams.is_counted(&name(100), 0), "the oldest are forgotten");
     }
 }
