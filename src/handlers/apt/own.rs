@@ -17,7 +17,7 @@ pub(super) fn handle(record: &Record<'_>, alert: &mut Alert<'_>, out: &mut Outbo
     let Ok(root) = alert.root() else { return Fate::Dropped("own_event") };
     let text = |name| root.path(&["shipper", name]).and_then(Node::as_str).unwrap_or_default();
     let component = text("component");
-    if text("event") != "lasting" || !component.starts_with("sources.") {
+    if text("event") != "lasting" || !component.starts_with("sources.") || !out.wants(PRIMARY) {
         return Fate::Dropped("own_event");
     }
     let origin = record.origin.to_string();
@@ -49,9 +49,6 @@ pub(super) fn handle(record: &Record<'_>, alert: &mut Alert<'_>, out: &mut Outbo
         details: "",
         data_source: "system",
     };
-    if !out.wants(PRIMARY) {
-        return Fate::Dropped("own_event");
-    }
     out.message(PRIMARY).key(b"system").time_ms(received_ms).payload(|w| alert.write(w));
     Fate::Emitted
 }
