@@ -204,7 +204,7 @@ impl Spec for Settings {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sigma"))]
 #[allow(clippy::disallowed_methods, reason = "tests stand outside the simulated machine")]
 mod tests {
     use std::fs;

@@ -33,6 +33,7 @@ mod pages;
 mod scan;
 #[cfg(feature = "scan")]
 mod scan_workers;
+#[cfg(feature = "sigma")]
 mod sigma;
 mod sim;
 mod stages;

@@ -34,6 +34,13 @@ run_test() {
 # In shipper's own target folder; release, since a model runs thousands of times.
 run_models() { CARGO_TARGET_DIR=$PWD/target cargo test --release --manifest-path tests/loom/Cargo.toml --lib; }
 
+# What a build without any feature is: it compiles, its lints hold, and what it cannot do it says.
+check_bare() {
+  cargo clippy --no-default-features --all-targets --quiet -- -D warnings
+  cargo test --no-default-features --lib
+  cargo test --no-default-features --test it
+}
+
 # Everything that only a build with YARA has: units, the kill tests of the agent, the demo.
 check_scan() {
   cargo test --features scan --lib scan

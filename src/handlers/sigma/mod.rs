@@ -420,5 +420,5 @@ fn list(values: impl Iterator<Item = String>) -> String {
     format!("[{}]", values.collect::<Vec<_>>().join(","))
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sigma"))]
 mod tests;
