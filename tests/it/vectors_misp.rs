@@ -62,7 +62,7 @@ fn judge(vector: &Value, came: Option<&Value>) -> String {
     for missing in expected.difference(&found) {
         wrong.push_str(&format!("  expected, and did not come: {missing:?}\n"));
     }
-    for extra in found.difference(&expected).filter(|ioc| !optional.contains(ioc)) {
+    for extra in found.difference(&expected).filter(|ioc| !optional.contains(*ioc)) {
         wrong.push_str(&format!("  came, and is not expected: {extra:?}\n"));
     }
     if !wrong.is_empty() {
