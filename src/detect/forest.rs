@@ -274,6 +274,74 @@ mod tests {
         assert!(same >= 0.8, "rank correlation {same}");
     }
 
+    /// A tree as the paper defines it: drawn anew from all points.
+    struct Drawn {
+        lows: [f64; 3],
+        highs: [f64; 3],
+        mass: f64,
+        cut: Option<(usize, f64, Box<[Drawn; 2]>)>,
+    }
+
+    impl Drawn {
+        fn of(points: &[[f32; 3]], chance: &mut Chance) -> Self {
+            let side = |n: usize| points.iter().map(move |point| f64::from(point[n]));
+            let lows = [0, 1, 2].map(|n| side(n).fold(f64::INFINITY, f64::min));
+            let highs = [0, 1, 2].map(|n| side(n).fold(f64::NEG_INFINITY, f64::max));
+            let mut drawn = chance.unit() * (0..3).map(|n| highs[n] - lows[n]).sum::<f64>();
+            let mut tree = Self { lows, highs, mass: points.len() as f64, cut: None };
+            if drawn > 0.0 {
+                let side = (0..2)
+                    .find(|n| {
+                        (drawn < highs[*n] - lows[*n]) || {
+                            drawn -= highs[*n] - lows[*n];
+                            false
+                        }
+                    })
+                    .unwrap_or(2);
+                let at = if lows[side] + drawn < highs[side] { lows[side] + drawn } else { lows[side] };
+                let (left, right): (Vec<_>, Vec<_>) = points.iter().partition(|point| f64::from(point[side]) <= at);
+                tree.cut = Some((side, at, Box::new([Self::of(&left, chance), Self::of(&right, chance)])));
+            }
+            tree
+        }
+
+        fn score(&self, point: &[f64; 3], depth: f64) -> f64 {
+            let (mut gap, mut length) = (0.0, 0.0);
+            for n in 0..3 {
+                gap += (self.lows[n] - point[n]).max(0.0) + (point[n] - self.highs[n]).max(0.0);
+                length += self.highs[n] - self.lows[n];
+            }
+            let all = POINTS as f64;
+            let cut_off = 1.0 / (depth + 1.0) + 0.3 * self.mass / all;
+            match &self.cut {
+                Some((side, at, below)) => {
+                    let share = gap / (gap + length);
+                    share * cut_off + (1.0 - share) * below[usize::from(point[*side] > *at)].score(point, depth + 1.0)
+                }
+                None if gap > 0.0 => cut_off,
+                None => (1.0 - self.mass / (2.0 * all)) / (depth + (1.0 + self.mass).log2()),
+            }
+        }
+    }
+
+    /// Learnt point by point it is what could have been drawn at once: of two forests that are, ranks agree to 0.95. Those of
+    /// rcf3 agree with them to 0.79, which is why they are not ours.
+    #[test]
+    fn it_ranks_as_trees_that_are_drawn_anew() {
+        let points: Vec<[f32; 3]> = (0..POINTS as u64).map(|n| stream(n).0).collect();
+        let (mut ours, mut chance) = (Forest::new(3, 42), Chance(7));
+        points.iter().for_each(|point| ours.learn(point, 0.0));
+        let drawn: Vec<Drawn> = (0..TREES).map(|_| Drawn::of(&points, &mut chance)).collect();
+        let (mut a, mut b) = (Vec::new(), Vec::new());
+        for n in 1000..3000 {
+            let point = stream(n).0;
+            a.push(ours.score(&point));
+            b.push(drawn.iter().map(|tree| tree.score(&point.map(f64::from), 0.0)).sum());
+        }
+        let same = correlation(&ranked(&a), &ranked(&b));
+        assert!(same >= 0.9, "rank correlation {same}");
+    }
+
     #[test]
     fn one_seed_is_one_forest_and_no_number_breaks_it() {
         let run = |seed| {
