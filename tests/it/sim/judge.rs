@@ -79,8 +79,6 @@ pub struct Topic {
     pub is_staged: bool,
     /// A lookup before it puts by: what it makes comes late, and again after a kill.
     pub is_spooled: bool,
-    /// A stage that holds the source makes what it takes: `holding` judges that.
-    pub is_held: bool,
     pub cluster: Cluster,
 }
 
@@ -131,7 +129,7 @@ impl Judge {
     /// - `reorders`: it may have made it send out of order.
     pub fn ends(&mut self, begun: &Begun, topics: &[Topic], letters: Vec<Letter>, repeats: bool, reorders: bool) {
         let mut delivered: BTreeSet<(String, String)> = BTreeSet::new();
-        for (topic, from) in topics.iter().zip(&begun.ends).filter(|(topic, _)| !topic.is_held) {
+        for (topic, from) in topics.iter().zip(&begun.ends) {
             let all: Vec<Accepted> = topic.cluster.accepted().concat();
             let mut last = [None; SOURCES.len()];
             let mut seen = BTreeSet::new();
@@ -171,7 +169,7 @@ impl Judge {
     pub fn closes(&self, world: &World, plan: &Plan, topics: &[Topic], last: &Checkpoint) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut found: BTreeMap<(&str, Place), Vec<Vec<u8>>> = BTreeMap::new();
-        for topic in topics.iter().filter(|topic| !topic.is_held) {
+        for topic in topics {
             for message in topic.cluster.accepted().concat() {
                 let address = Address::parse(&origin_of(&message));
                 found.entry((&topic.sink, Place::of(&address))).or_default().push(message.payload);
@@ -204,7 +202,7 @@ impl Judge {
             for (output, offset, payload) in expected.messages {
                 let waits = plan.outputs.iter().any(|o| o.slot == output && o.after.is_some());
                 let letters = || rejected.get(&place(offset)).into_iter().flatten();
-                for topic in topics.iter().filter(|topic| topic.output == output && !topic.is_held) {
+                for topic in topics.iter().filter(|topic| topic.output == output) {
                     let mut there = found.get(&(topic.sink.as_str(), place(offset))).is_some_and(|all| all.contains(&payload));
                     let mut dead = letters().any(|letter| letter.is_of(topic) && letter.bytes == payload);
                     if topic.is_staged && !there {
