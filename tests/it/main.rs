@@ -32,6 +32,8 @@ mod own;
 mod pages;
 mod scan;
 #[cfg(feature = "scan")]
+mod scan_whole;
+#[cfg(feature = "scan")]
 mod scan_workers;
 #[cfg(feature = "sigma")]
 mod sigma;

@@ -11,7 +11,7 @@ fn shipper(args: &[&str]) -> Output {
 }
 
 /// A config that scans `dir/files` with `dir/rules` and writes alerts to `dir/alerts.json`.
-fn config(dir: &Path, more: &str) -> String {
+pub fn config(dir: &Path, more: &str) -> String {
     let at = |name: &str| dir.join(name).display().to_string();
     for folder in ["files", "rules"] {
         fs::create_dir_all(dir.join(folder)).unwrap();
@@ -87,6 +87,14 @@ pub mod running {
         "rule letter { strings: $a = \"dear colleague\" condition: $a }\nrule script { strings: $a = \"#!/bin/sh\" condition: $a at 0 }\n";
 
     pub struct Agent(Child);
+
+    /// A test that fails leaves none behind.
+    impl Drop for Agent {
+        fn drop(&mut self) {
+            let _ = self.0.kill(); // it may have ended
+            let _ = self.0.wait();
+        }
+    }
 
     impl Agent {
         pub fn start(config: &str) -> Self {
@@ -205,7 +213,7 @@ pub mod running {
     }
 
     /// Voluntary switches of the threads that scan, by name.
-    fn wakeups(agent: &Agent) -> BTreeMap<String, u64> {
+    pub fn wakeups(agent: &Agent) -> BTreeMap<String, u64> {
         let mut all = BTreeMap::new();
         let tasks = format!("/proc/{}/task", agent.pid().as_raw_nonzero());
         for task in fs::read_dir(tasks).unwrap().flatten() {

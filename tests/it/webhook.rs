@@ -18,14 +18,14 @@ use shipper::{io::Engine, metrics::State};
 use crate::agent::{start, until};
 
 /// A receiver that takes lines, refuses a request with the line of id 13, and can be away.
-struct Receiver {
-    url: String,
-    is_away: Arc<AtomicBool>,
-    taken: Arc<Mutex<Vec<String>>>,
+pub(crate) struct Receiver {
+    pub(crate) url: String,
+    pub(crate) is_away: Arc<AtomicBool>,
+    pub(crate) taken: Arc<Mutex<Vec<String>>>,
 }
 
 impl Receiver {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/in", listener.local_addr().unwrap());
         let (is_away, taken): (Arc<AtomicBool>, Arc<Mutex<Vec<String>>>) = Default::default();
