@@ -4,6 +4,7 @@
 //! writer are in this one. Latency is of an agent inside this process, whose acks can be seen.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -82,10 +83,22 @@ struct Outcome {
     /// Of one core, all threads of the agent's process.
     cpu_percent: f64,
     rss_mib: f64,
+    /// Who spent it; threads that cost next to nothing are left out.
+    threads: Vec<Share>,
     /// From the write that completed a line to its ack; absent where nothing was written.
     ack_p50_ms: Option<f64>,
     ack_p99_ms: Option<f64>,
     ack_max_ms: Option<f64>,
+}
+
+/// What threads of one name cost.
+#[derive(Debug, Serialize)]
+struct Share {
+    thread: String,
+    /// Of one core.
+    cpu_percent: f64,
+    /// How often a second they waited.
+    waits: f64,
 }
 
 impl Live {
@@ -94,7 +107,7 @@ impl Live {
         let cluster = MockCluster::new(1).context("cannot start the embedded broker; is a local port free?")?;
         cluster.create_topic(TOPIC, 1, 1).context("cannot make the topic on the embedded broker")?;
         let brokers = self.brokers.clone().unwrap_or_else(|| cluster.bootstrap_servers());
-        let (cpu_percent, rss_mib, seconds) = self.cost(&brokers)?;
+        let (cpu_percent, rss_mib, seconds, threads) = self.cost(&brokers)?;
         let latency = if self.rate == 0 { None } else { Some(self.latency(&brokers)?) };
         let millis = |quantile: f64| latency.as_ref().map(|l| l.value_at_quantile(quantile) as f64 / 1e6);
         let outcome = Outcome {
@@ -104,6 +117,7 @@ impl Live {
             seconds,
             cpu_percent,
             rss_mib,
+            threads,
             ack_p50_ms: millis(0.5),
             ack_p99_ms: millis(0.99),
             ack_max_ms: millis(1.0),
@@ -115,6 +129,8 @@ impl Live {
                 "{} alerts/s through {}, engine {}, {:.0} s: {:.2} % of a core, {:.1} MiB resident",
                 self.rate, self.handler, self.engine, seconds, cpu_percent, rss_mib
             );
+            let shares = outcome.threads.iter().map(|t| format!("{} {:.2} % ({:.0} waits/s)", t.thread, t.cpu_percent, t.waits));
+            println!("threads: {}", shares.collect::<Vec<_>>().join(", "));
             if let (Some(p50), Some(p99), Some(max)) = (outcome.ack_p50_ms, outcome.ack_p99_ms, outcome.ack_max_ms) {
                 println!("from the write that completed a line to its ack: p50 {p50:.1} ms, p99 {p99:.1} ms, most {max:.1} ms");
             }
@@ -166,8 +182,8 @@ impl Live {
         Ok(())
     }
 
-    /// Percent of a core, MiB, and seconds measured.
-    fn cost(&self, brokers: &str) -> anyhow::Result<(f64, f64, f64)> {
+    /// Percent of a core, MiB, seconds measured, and the shares of threads.
+    fn cost(&self, brokers: &str) -> anyhow::Result<(f64, f64, f64, Vec<Share>)> {
         let scratch = Scratch::make("shipper-bench-live")?;
         let mut writer = self.writer(&scratch)?;
         let path = scratch.path().join("shipper.toml");
@@ -176,11 +192,20 @@ impl Live {
         agent.reach(&scratch.path().join("state"), writer.flushed())?;
         // What a start leaves to do is done by then.
         thread::sleep(Duration::from_secs(2));
-        let (begun, before) = (Instant::now(), agent.ticks()?);
+        let (begun, before, threads) = (Instant::now(), agent.ticks()?, agent.threads()?);
         self.write(&mut writer, |_| {})?;
         let (seconds, after) = (begun.elapsed().as_secs_f64(), agent.ticks()?);
         let rss = agent.rss_kib()? as f64 / 1024.0;
-        Ok(((after - before) as f64 / TICKS / seconds * 100.0, rss, seconds))
+        let mut shares: Vec<Share> = Vec::new();
+        for (thread, spent) in agent.threads()? {
+            let earlier = threads.get(&thread).copied().unwrap_or_default();
+            let cpu_percent = (spent.nanos - earlier.nanos) as f64 / 1e9 / seconds * 100.0;
+            if cpu_percent >= 0.005 {
+                shares.push(Share { thread, cpu_percent, waits: (spent.waits - earlier.waits) as f64 / seconds });
+            }
+        }
+        shares.sort_by(|a, b| b.cpu_percent.total_cmp(&a.cpu_percent));
+        Ok(((after - before) as f64 / TICKS / seconds * 100.0, rss, seconds, shares))
     }
 
     fn latency(&self, brokers: &str) -> anyhow::Result<Histogram<u64>> {
@@ -226,6 +251,15 @@ impl Live {
     }
 }
 
+/// What threads of one name have spent since they began.
+#[derive(Clone, Copy, Default)]
+struct Spent {
+    /// On a core.
+    nanos: u64,
+    /// Voluntary switches, as proc(5) counts them.
+    waits: u64,
+}
+
 /// Clock ticks a second, as /proc counts them.
 const TICKS: f64 = 100.0;
 
@@ -265,6 +299,22 @@ impl Agent {
         let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
         // Fields 14 and 15 of proc(5); the state is field 3.
         Ok([11, 12].iter().filter_map(|n| fields.get(*n)?.parse::<u64>().ok()).sum())
+    }
+
+    /// What each thread has spent, by name; those of one name together, and those that have ended not at all.
+    fn threads(&self) -> anyhow::Result<BTreeMap<String, Spent>> {
+        let mut threads: BTreeMap<String, Spent> = BTreeMap::new();
+        for task in fs::read_dir(format!("/proc/{}/task", self.0.id()))? {
+            let task = task?.path();
+            // One that ends meanwhile has no files any more.
+            let read = |name: &str| fs::read_to_string(task.join(name)).ok();
+            let (Some(name), Some(schedstat), Some(status)) = (read("comm"), read("schedstat"), read("status")) else { continue };
+            let spent = threads.entry(name.trim().to_owned()).or_default();
+            spent.nanos += schedstat.split(' ').next().and_then(|nanos| nanos.parse::<u64>().ok()).unwrap_or(0);
+            let waits = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+            spent.waits += waits.and_then(|waits| waits.trim().parse::<u64>().ok()).unwrap_or(0);
+        }
+        Ok(threads)
     }
 
     fn rss_kib(&self) -> anyhow::Result<u64> {
