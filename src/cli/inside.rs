@@ -60,4 +60,9 @@ impl Inside {
         };
         Ok(Self { agent: Agent::start(needs, tasks)?, scanning, metrics, board })
     }
+
+    /// Drains it: what it counted, and whether nothing was owed any more.
+    pub fn stop(self) -> (Metrics, bool) {
+        (self.metrics, self.agent.drain())
+    }
 }

@@ -7,7 +7,8 @@
 #![allow(clippy::disallowed_methods, reason = "a demonstration works on real files in real time")]
 
 use std::{
-    path::PathBuf,
+    fs,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::{
         Arc,
@@ -16,18 +17,21 @@ use std::{
     time::{Duration, Instant},
 };
 
+use anyhow::Context;
 use argh::FromArgs;
 
+use super::{inside::Inside, scratch::Scratch};
 use crate::{
     io,
     metrics::{Board, State},
     register::section::parse_span,
-    topology::run::EdgeTask,
+    topology::{Host, run::EdgeTask},
 };
 
 mod account;
 mod apt;
 mod dfn;
+mod event_log;
 mod misp;
 mod scan;
 mod show;
@@ -134,6 +138,30 @@ fn interrupts() -> (Arc<AtomicBool>, EdgeTask) {
         })
     });
     (interrupted, task)
+}
+
+/// The agent of a demo without a broker, and the flag that Ctrl-C sets.
+///
+/// - `config`: what it runs, given its name, its shards and its state folder.
+fn start(
+    args: &Demo,
+    scratch: &Scratch,
+    engine: io::Engine,
+    config: impl FnOnce(&str, usize, &Path) -> String,
+) -> anyhow::Result<(Inside, Arc<AtomicBool>)> {
+    let (instance, state) = (format!("demo-{}", scratch.id()), scratch.path().join("state"));
+    let text = config(&instance, args.cores.max(1), &state);
+    let (interrupted, ctrl_c) = interrupts();
+    let inside = Inside::start(&text, &Host { name: instance, embedded: None }, &state, engine, vec![ctrl_c])?;
+    Ok((inside, interrupted))
+}
+
+/// What the agent wrote into a file; nothing where it made none.
+fn read(path: &Path) -> anyhow::Result<String> {
+    match fs::read_to_string(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        other => other.with_context(|| format!("cannot read {}", path.display())),
+    }
 }
 
 /// Waits until it is done, or nothing moves any more; then the troubles are said.

@@ -134,10 +134,7 @@ fn dfn(args: Dfn) -> anyhow::Result<ExitCode> {
         print(&format!("{}\n", json!({ "accepted": accepted })))?;
     } else {
         let written = write::written(&imported);
-        for note in &written.notes {
-            eprintln!("{note}");
-        }
-        print(&written.toml)?;
+        show(&written)?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -146,6 +143,14 @@ fn print(text: &str) -> anyhow::Result<()> {
     use std::io::Write as _;
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes()).and_then(|()| out.flush()).context("cannot write to stdout")
+}
+
+/// Prints a configuration, and what changed on stderr.
+fn show(written: &page::Written) -> anyhow::Result<()> {
+    for note in &written.notes {
+        eprintln!("{note}");
+    }
+    print(&written.toml)
 }
 
 fn refused(errors: &ImportErrors, as_json: bool) -> anyhow::Result<ExitCode> {

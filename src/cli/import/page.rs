@@ -4,9 +4,9 @@
 
 #![deny(clippy::indexing_slicing, clippy::unwrap_used, clippy::expect_used)]
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, path::Path};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Our configuration and what the operator should know about it.
 #[derive(Clone, Debug)]
@@ -58,6 +58,16 @@ impl Page {
             Some((_, old)) => *old = value,
             None => table.settings.push((name, value)),
         }
+    }
+
+    /// Names a file for a secret; returns how it gets there, for a note.
+    pub fn secret(&mut self, table: &str, name: &str, file: &Path) -> String {
+        self.set(table, name, &json!(file));
+        let file = file.display();
+        format!(
+            "is not shown here; put it, alone, into {file}: `install -m 0640 -o root -g shipper /dev/stdin {file}`, paste it, Enter, Ctrl-D; \
+             then take it out of the old file"
+        )
     }
 
     /// Puts a comment at the end of a table; text without the sign.

@@ -6,8 +6,7 @@
 //! stand in exactly one window. Start at [`run`].
 
 use std::{
-    fs::{self, File},
-    io::Write,
+    fs,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::{
@@ -21,20 +20,21 @@ use std::{
 use anyhow::Context;
 
 use super::{
-    Demo, ROTATE_AT, interrupts, settle,
-    show::{Lines, Pace, size},
+    Demo, ROTATE_AT,
+    event_log::EventLog,
+    read, settle,
+    show::{Lines, Pace},
+    start,
 };
 use crate::{
     cli::{BROKEN, inside::Inside, scratch::Scratch},
     clock::{Clock, SystemClock},
     io,
-    metrics::Metrics,
     synth::apt::{
         features::Features,
         scenario,
         simulation::{Settings, Simulation},
     },
-    topology::Host,
 };
 
 mod sums;
@@ -71,7 +71,7 @@ pub(super) fn run(args: &Demo) -> anyhow::Result<ExitCode> {
     let written = agent.write(args, lines)?;
     agent.settle(&written, lines);
     let files = agent.files.clone();
-    let (metrics, clean) = agent.stop();
+    let (metrics, clean) = agent.inside.stop();
     let sums = Sums::new(&metrics, &written, &files.read()?, clean);
     show(lines, &sums);
     Ok(if sums.broken().is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
@@ -89,10 +89,6 @@ struct Files {
 impl Files {
     /// What the agent wrote.
     fn read(&self) -> anyhow::Result<Found> {
-        let read = |path: &Path| match fs::read_to_string(path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
-            other => other.with_context(|| format!("cannot read {}", path.display())),
-        };
         Found::of(&read(&self.single)?, &read(&self.rare)?, &read(&self.windows)?)
     }
 }
@@ -109,22 +105,17 @@ impl Running {
     fn start(args: &Demo, scratch: &Scratch, engine: io::Engine) -> anyhow::Result<Self> {
         let at = |name: &str| scratch.path().join(name);
         let files = Files { log: at("events.json"), single: at("single.json"), rare: at("rare.json"), windows: at("windows.json") };
-        let instance = format!("demo-{}", scratch.id());
-        let text = config(&instance, args.cores.max(1), &at("state"), &files);
-        let (interrupted, ctrl_c) = interrupts();
-        let inside = Inside::start(&text, &Host { name: instance, embedded: None }, &at("state"), engine, vec![ctrl_c])?;
+        let (inside, interrupted) = start(args, scratch, engine, |name, cores, state| config(name, cores, state, &files))?;
         Ok(Self { inside, files, interrupted })
     }
 
     /// Writes events at the rate until the time is over.
     fn write(&self, args: &Demo, lines: Lines) -> anyhow::Result<Written> {
-        let log = &self.files.log;
-        let failed = || format!("cannot write {}; check its space", log.display());
-        let mut file = File::create(log).with_context(failed)?;
+        let mut log = EventLog::create(self.files.log.clone())?;
         let start = SystemClock::new().now();
         let mut site = Simulation::new(Settings { per_minute: PER_MINUTE, ..Settings::new(1, start) });
         let (mut features, mut written) = (Features::new(1, true), Written::default());
-        let (mut pace, begun, mut rotated, mut attacked, mut count) = (Pace::new(), Instant::now(), false, false, 0_u64);
+        let (mut pace, begun, mut attacked, mut count) = (Pace::new(), Instant::now(), false, 0_u64);
         let counts = self.inside.metrics.branch("alerts", "apt");
         while begun.elapsed() < args.span && !self.interrupted.load(Ordering::Relaxed) {
             let past = begun.elapsed().as_secs_f64() / args.span.as_secs_f64();
@@ -150,28 +141,14 @@ impl Running {
                     written.foreign_bytes += FOREIGN.len() as u64;
                 }
             }
-            file.write_all(&block).with_context(failed)?;
-            written.bytes += block.len() as u64;
-            if !rotated && past > ROTATE_AT {
-                rotated = true;
-                fs::rename(log, log.with_extension("json.1")).with_context(failed)?;
-                file = File::create(log).with_context(failed)?;
-                written.parts += 1;
+            log.append(&block)?;
+            if past > ROTATE_AT {
+                log.rotate_once()?;
             }
-            if let Some(second) = pace.turn(&[count, written.bytes]) {
-                let done = counts.shipped.get() + counts.dropped.total() + counts.dead_letter.total();
-                lines.say(&format!(
-                    "{:>4} s  {:>8.0} events/s  {:>7.2} MB/s  lag {:>9}  agent {:.1} % of a core",
-                    second.at,
-                    second.rates[0],
-                    second.rates[1] / 1e6,
-                    size(written.bytes.saturating_sub(done)),
-                    second.core,
-                ));
-            }
+            log.tell(lines, &mut pace, count, &counts);
             thread::sleep(Duration::from_millis(2));
         }
-        written.parts += 1;
+        (written.bytes, written.parts) = (log.bytes, log.parts);
         written.anomalous = features.anomalous(written.features);
         Ok(written)
     }
@@ -193,11 +170,6 @@ impl Running {
             }
             before = length;
         }
-    }
-
-    fn stop(self) -> (Metrics, bool) {
-        let Inside { agent, metrics, .. } = self.inside;
-        (metrics, agent.drain())
     }
 }
 

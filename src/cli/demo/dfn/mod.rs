@@ -21,7 +21,6 @@ use super::{Demo, PATIENCE, ROTATE_AT, interrupts, settle, show::Lines};
 use crate::{
     cli::{BROKEN, UNAVAILABLE, flights::Flights, inside::Inside, live::LiveWriter, scratch::Scratch},
     io,
-    metrics::Metrics,
     net::kafka::{mock::Embedded, settings::Connection},
     synth::{Class, Mix, Synth},
     topology::Host,
@@ -92,7 +91,7 @@ pub(super) fn run(args: &Demo) -> anyhow::Result<ExitCode> {
         }
     };
     agent.settle(&written, &readback, lines);
-    let (metrics, clean) = agent.stop();
+    let (metrics, clean) = agent.inside.stop();
     let sums = Sums::new(&metrics, written, readback.finish()?, clean);
     show.end(&sums);
     Ok(if sums.broken().is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
@@ -184,10 +183,5 @@ impl Running {
             let moves = (counts.read.get(), counts.in_flight.get(), counts.delivered.get(), readback.found());
             (moves, moves.0 >= written.bytes && moves.1 == 0 && moves.3 >= moves.2)
         });
-    }
-
-    fn stop(self) -> (Metrics, bool) {
-        let Inside { agent, metrics, .. } = self.inside;
-        (metrics, agent.drain())
     }
 }

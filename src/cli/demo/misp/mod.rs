@@ -20,16 +20,14 @@ use std::{
 
 use anyhow::Context;
 
-use super::{Demo, ROTATE_AT, interrupts, settle, show::Lines};
+use super::{Demo, ROTATE_AT, settle, show::Lines, start};
 use crate::{
     cli::{BROKEN, inside::Inside, intel, live::LiveWriter, scratch::Scratch},
     io,
-    metrics::Metrics,
     synth::{
         Mix, Synth,
         indicators::{Indicators, indicator},
     },
-    topology::Host,
 };
 
 mod readback;
@@ -79,7 +77,7 @@ pub(super) fn run(args: &Demo) -> anyhow::Result<ExitCode> {
     let mut show = Show::new(lines, agent.inside.metrics.clone());
     let written = agent.write(args, &scratch, &readback, &mut show)?;
     agent.settle(&written, &readback, lines);
-    let (metrics, clean) = agent.stop();
+    let (metrics, clean) = agent.inside.stop();
     let sums = Sums::new(&metrics, &written, &readback.finish()?, clean);
     show.end(&sums);
     Ok(if sums.broken().is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) })
@@ -110,11 +108,9 @@ struct Running {
 impl Running {
     fn start(args: &Demo, scratch: &Scratch, engine: io::Engine) -> anyhow::Result<Self> {
         let at = |name: &str| scratch.path().join(name);
-        let instance = format!("demo-{}", scratch.id());
-        let text =
-            config(&instance, args.cores.max(1), &at("state"), &at("alerts").join("alerts.json"), &at("parsed.log"), &at("matched.log"));
-        let (interrupted, ctrl_c) = interrupts();
-        let inside = Inside::start(&text, &Host { name: instance, embedded: None }, &at("state"), engine, vec![ctrl_c])?;
+        let (alerts, parsed, matched) = (at("alerts").join("alerts.json"), at("parsed.log"), at("matched.log"));
+        let (inside, interrupted) =
+            start(args, scratch, engine, |name, cores, state| config(name, cores, state, &alerts, &parsed, &matched))?;
         Ok(Self { inside, interrupted })
     }
 
@@ -164,11 +160,6 @@ impl Running {
             let moves = (counts.read.get(), counts.in_flight.get(), readback.represented());
             (moves, moves.0 >= written.bytes && moves.1 == 0 && moves.2 >= written.planted_alerts)
         });
-    }
-
-    fn stop(self) -> (Metrics, bool) {
-        let Inside { agent, metrics, .. } = self.inside;
-        (metrics, agent.drain())
     }
 }
 

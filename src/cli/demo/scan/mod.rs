@@ -19,18 +19,16 @@ use std::{
 use anyhow::Context;
 
 use super::{
-    Demo, interrupts, settle,
+    Demo, read, settle,
     show::{Lines, Pace},
+    start,
 };
 use crate::{
     cli::{BROKEN, UNAVAILABLE, inside::Inside, scratch::Scratch},
     io,
     metrics::Metrics,
     scan::tasks::{Figures, TaskFilter, Tasks},
-    topology::{
-        Host,
-        scanning::{ScanError, Scanning},
-    },
+    topology::scanning::{ScanError, Scanning},
 };
 
 mod sums;
@@ -78,10 +76,7 @@ struct Files {
 impl Files {
     /// The alerts that the agent wrote.
     fn read(&self) -> anyhow::Result<Found> {
-        match fs::read_to_string(&self.alerts) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Found::default()),
-            other => Found::of(&other.with_context(|| format!("cannot read {}", self.alerts.display()))?),
-        }
+        Found::of(&read(&self.alerts)?)
     }
 }
 
@@ -102,10 +97,7 @@ impl Running {
             fs::create_dir(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         }
         fs::write(files.rules.join("demo.yar"), RULES).with_context(|| format!("cannot write into {}", files.rules.display()))?;
-        let instance = format!("demo-{}", scratch.id());
-        let text = config(&instance, args.cores.max(1), &at("state"), &files);
-        let (interrupted, ctrl_c) = interrupts();
-        let mut inside = Inside::start(&text, &Host { name: instance, embedded: None }, &at("state"), engine, vec![ctrl_c])?;
+        let (mut inside, interrupted) = start(args, scratch, engine, |name, cores, state| config(name, cores, state, &files))?;
         let scanning = inside.scanning.take().context("the config of the demo has no [scan]; this is a defect, please report it")?;
         Ok(Self { inside, scanning, files, interrupted })
     }

@@ -16,7 +16,7 @@ use super::{
     USAGE,
     errors::{ImportError, ImportErrors},
     given::{Format, Given},
-    print, read_file, refused,
+    print, read_file, refused, show,
 };
 
 /// the APT detection system: its config.yaml
@@ -70,9 +70,6 @@ pub fn run(args: &Apt) -> anyhow::Result<ExitCode> {
     }
     let places = write::Places { secrets: &args.secrets, indexer: args.indexer.as_deref(), is_manager: args.manager };
     let written = write::written(&config, &places);
-    for note in &written.notes {
-        eprintln!("{note}");
-    }
-    print(&written.toml)?;
+    show(&written)?;
     Ok(ExitCode::SUCCESS)
 }

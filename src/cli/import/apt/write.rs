@@ -99,13 +99,8 @@ impl Writing<'_> {
 
     /// Names a file for a secret, and says how it gets there.
     fn secret(&mut self, key: &str, table: &str, setting: &str, file: &str) {
-        let path = self.places.secrets.join(file);
-        self.page.set(table, setting, &json!(path));
-        let path = path.display();
-        self.note(
-            key,
-            format!("is not shown here; put it, alone, into {path}: `install -m 0640 -o root -g shipper /dev/stdin {path}`, paste it, Enter, Ctrl-D; then take it out of the old file"),
-        );
+        let what = self.page.secret(table, setting, &self.places.secrets.join(file));
+        self.note(key, what);
     }
 
     /// A whole number within bounds, the nearest one where it is beyond, which is told.

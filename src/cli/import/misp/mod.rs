@@ -25,7 +25,7 @@ use super::{
     USAGE,
     env_file::{self, Form},
     errors::{ImportError, ImportErrors},
-    print, read_file, refused,
+    print, read_file, refused, show,
 };
 
 /// The Wazuh MISP Processor: its Compose file, its env file, or this process's environment
@@ -66,33 +66,16 @@ pub struct Misp {
 /// # Errors
 /// Stdout cannot be written.
 pub fn run(args: &Misp) -> anyhow::Result<ExitCode> {
-    let usage = |what: &str| {
-        eprintln!("shipper import misp: {what}");
-        Ok(ExitCode::from(USAGE))
-    };
-    let file = args.file.as_deref().filter(|file| *file != "-");
-    if file.is_none() && !args.env {
-        return usage("no file named; name the Compose file or the env file, or say --env for this process's environment");
-    }
-    let asked = match args.format.as_deref() {
-        None => None,
-        Some("compose") => Some(Kind::Compose),
-        Some("env") => Some(Kind::Env),
-        Some(word) => return usage(&format!("--format is {word:?}; it must be compose or env")),
-    };
-    let here: Vec<(String, String)> =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
-    let read = match file {
-        Some(file) => read_from(file, asked, args.service.as_deref(), "MISP_URL", &here),
-        None => Ok(Read::default()),
-    };
-    let imported = read.and_then(|Read { service, notes, mut variables }| {
-        if args.env {
-            let of =
-                |(name, value): &(String, String)| Variable { name: name.clone(), value: value.clone(), place: "the environment".into() };
-            // Of this process's environment only what is the program's.
-            variables.extend(here.iter().filter(|(name, _)| variables::named(name).is_some()).map(of));
+    let named =
+        Named { file: args.file.as_deref(), format: args.format.as_deref(), service: args.service.as_deref(), with_environment: args.env };
+    let read = match named.read("MISP_URL", |name| variables::named(name).is_some()) {
+        Ok(read) => read,
+        Err(what) => {
+            eprintln!("shipper import misp: {what}");
+            return Ok(ExitCode::from(USAGE));
         }
+    };
+    let imported = read.and_then(|Read { service, notes, variables }| {
         let checked = given::check(&variables)?;
         let notes = notes.into_iter().chain(checked.notes.clone()).collect();
         Ok(Imported { service, notes, ..checked })
@@ -105,18 +88,67 @@ pub fn run(args: &Misp) -> anyhow::Result<ExitCode> {
         print(&format!("{}\n", json!({ "accepted": imported.accepted() })))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let folder = file.and_then(|file| std::path::absolute(file).ok()).and_then(|file| file.parent().map(Path::to_owned));
-    let written = write::written(&imported, &args.key_file, folder.as_deref());
-    for note in &written.notes {
-        eprintln!("{note}");
-    }
-    print(&written.toml)?;
+    let written = write::written(&imported, &args.key_file, named.folder().as_deref());
+    show(&written)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the command line of a program that is configured by variables alone names.
+pub(super) struct Named<'a> {
+    /// A Compose file or one of variables; `-` is none.
+    pub file: Option<&'a str>,
+    pub format: Option<&'a str>,
+    pub service: Option<&'a str>,
+    /// This process's environment as well, which wins over the file.
+    pub with_environment: bool,
+}
+
+impl<'a> Named<'a> {
+    fn file(&self) -> Option<&'a str> {
+        self.file.filter(|file| *file != "-")
+    }
+
+    /// The folder of the file, from `/` on.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        std::path::absolute(self.file()?).ok()?.parent().map(Path::to_owned)
+    }
+
+    /// Reads all that is named.
+    ///
+    /// - `mark`: the variable by which a service of a Compose file is known.
+    /// - `is_ours`: variables of this process's environment that are the program's.
+    ///
+    /// # Errors
+    /// Outside, how the command is used wrongly; inside, what is wrong with the file.
+    pub(super) fn read(&self, mark: &str, is_ours: impl Fn(&str) -> bool) -> Result<Result<Read, ImportErrors>, String> {
+        if self.file().is_none() && !self.with_environment {
+            return Err("no file named; name the Compose file or the env file, or say --env for this process's environment".into());
+        }
+        let asked = match self.format {
+            None => None,
+            Some("compose") => Some(Kind::Compose),
+            Some("env") => Some(Kind::Env),
+            Some(word) => return Err(format!("--format is {word:?}; it must be compose or env")),
+        };
+        let here: Vec<(String, String)> =
+            std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
+        let read = match self.file() {
+            Some(file) => read_from(file, asked, self.service, mark, &here),
+            None => Ok(Read::default()),
+        };
+        Ok(read.map(|mut read| {
+            if self.with_environment {
+                let ours = here.into_iter().filter(|(name, _)| is_ours(name));
+                read.variables.extend(ours.map(|(name, value)| Variable { name, value, place: "the environment".into() }));
+            }
+            read
+        }))
+    }
 }
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+enum Kind {
     Compose,
     Env,
 }
@@ -144,13 +176,7 @@ pub(super) struct Read {
 ///
 /// - `mark`: the variable by which a service of a Compose file is known.
 /// - `here`: this process's environment.
-pub(super) fn read_from(
-    file: &str,
-    asked: Option<Kind>,
-    service: Option<&str>,
-    mark: &str,
-    here: &[(String, String)],
-) -> Result<Read, ImportErrors> {
+fn read_from(file: &str, asked: Option<Kind>, service: Option<&str>, mark: &str, here: &[(String, String)]) -> Result<Read, ImportErrors> {
     let whole = |what: String| ImportErrors(vec![ImportError { key: String::new(), what }]);
     let path = PathBuf::from(file);
     let text = read_file(&path).map_err(|error| whole(format!("{error:#}")))?;

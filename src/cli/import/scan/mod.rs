@@ -15,7 +15,7 @@ use super::{
     apt::given::Config,
     errors::{ImportError, ImportErrors},
     given::Given,
-    print, read_file, refused,
+    print, read_file, refused, show,
 };
 
 /// the Zeek-YARA scanner: its JSON files
@@ -68,10 +68,7 @@ pub fn run(args: &Scan) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let written = write::written(&config, &write::Places { secrets: &args.secrets, master: args.master.as_deref() });
-    for note in &written.notes {
-        eprintln!("{note}");
-    }
-    print(&written.toml)?;
+    show(&written)?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -5,10 +5,7 @@
 
 pub mod write;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use argh::FromArgs;
 use serde_json::json;
@@ -16,8 +13,8 @@ use serde_json::json;
 use self::write::{Keys, NAMES};
 use super::{
     USAGE,
-    misp::{Kind, Read, compose::Variable, read_from},
-    print, refused,
+    misp::{Named, Read},
+    print, refused, show,
 };
 
 /// The variable by which the service of a Compose file is known.
@@ -62,44 +59,22 @@ pub struct Waf {
 /// # Errors
 /// Stdout cannot be written.
 pub fn run(args: &Waf) -> anyhow::Result<ExitCode> {
-    let usage = |what: &str| {
-        eprintln!("shipper import waf: {what}");
-        Ok(ExitCode::from(USAGE))
+    let named =
+        Named { file: args.file.as_deref(), format: args.format.as_deref(), service: args.service.as_deref(), with_environment: args.env };
+    let Read { service, notes, variables } = match named.read(MARK, |name| NAMES.contains(&name)) {
+        Ok(Ok(read)) => read,
+        Ok(Err(errors)) => return refused(&errors, args.json),
+        Err(what) => {
+            eprintln!("shipper import waf: {what}");
+            return Ok(ExitCode::from(USAGE));
+        }
     };
-    let file = args.file.as_deref().filter(|file| *file != "-");
-    if file.is_none() && !args.env {
-        return usage("no file named; name the Compose file or the env file, or say --env for this process's environment");
-    }
-    let asked = match args.format.as_deref() {
-        None => None,
-        Some("compose") => Some(Kind::Compose),
-        Some("env") => Some(Kind::Env),
-        Some(word) => return usage(&format!("--format is {word:?}; it must be compose or env")),
-    };
-    let here: Vec<(String, String)> =
-        std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))).collect();
-    let read = match file {
-        Some(file) => read_from(file, asked, args.service.as_deref(), MARK, &here),
-        None => Ok(Read::default()),
-    };
-    let Read { service, notes, mut variables } = match read {
-        Ok(read) => read,
-        Err(errors) => return refused(&errors, args.json),
-    };
-    if args.env {
-        let of = |(name, value): &(String, String)| Variable { name: name.clone(), value: value.clone(), place: "the environment".into() };
-        variables.extend(here.iter().filter(|(name, _)| NAMES.contains(&name.as_str())).map(of));
-    }
     if args.json {
         print(&format!("{}\n", json!({ "accepted": write::accepted(&variables) })))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let folder = file.and_then(|file| std::path::absolute(file).ok()).and_then(|file| file.parent().map(Path::to_owned));
     let keys = Keys { token: &args.token_file, password: &args.password_file };
-    let written = write::written(&variables, &notes, service.as_ref(), folder.as_deref(), &keys);
-    for note in &written.notes {
-        eprintln!("{note}");
-    }
-    print(&written.toml)?;
+    let written = write::written(&variables, &notes, service.as_ref(), named.folder().as_deref(), &keys);
+    show(&written)?;
     Ok(ExitCode::SUCCESS)
 }
