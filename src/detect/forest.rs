@@ -307,6 +307,7 @@ mod tests {
 
         fn score(&self, point: &[f64; 3], depth: f64) -> f64 {
             let (mut gap, mut length) = (0.0, 0.0);
+            #[allow(clippy::needless_range_loop, reason = "a side is a side of several lists")]
             for n in 0..3 {
                 gap += (self.lows[n] - point[n]).max(0.0) + (point[n] - self.highs[n]).max(0.0);
                 length += self.highs[n] - self.lows[n];

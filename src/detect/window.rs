@@ -58,7 +58,7 @@ pub struct Window {
 
 /// Techniques, and how often each was named by whom. Most windows have none.
 #[derive(Clone, Debug, Default, PartialEq)]
-#[allow(clippy::box_collection, reason = "nearly every window has none: a word, not three")]
+#[allow(clippy::box_collection, reason = "one word in every window for what few have")]
 pub struct Techniques(Option<Box<Vec<Technique>>>);
 
 type Technique = (Box<str>, Evidence, u32);
