@@ -128,7 +128,7 @@ fn inferred(input: &Value) -> Value {
     }
     let text = |name: &str| input[name].as_str().unwrap_or("");
     let found = attack::infer(&features, input["score"].as_f64().expect("a score"), text("event_type"), text("entity_type"));
-    let names: BTreeMap<_, _> = found.iter().map(|id| (*id, attack::name(id))).collect();
+    let names: BTreeMap<_, _> = found.iter().map(|id| (*id, attack::known(id).0)).collect();
     json!({"techniques": found, "names": names, "tactics": tactics(found.iter().copied())})
 }
 
