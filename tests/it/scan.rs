@@ -1,14 +1,6 @@
 //! Scanning through the real agent: what a build without it says, and, with it, what kills at any moment leave behind.
 
-use std::{
-    fs,
-    path::Path,
-    process::{Command, Output},
-};
-
-fn shipper(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_shipper")).args(args).output().unwrap()
-}
+use std::{fs, path::Path, process::Command};
 
 /// A config that scans `dir/files` with `dir/rules` and writes alerts to `dir/alerts.json`.
 pub fn config(dir: &Path, more: &str) -> String {
@@ -55,6 +47,7 @@ path = {:?}
 fn a_build_without_scanning_says_which_one_has_it() {
     let dir = tempfile::tempdir().unwrap();
     let config = config(dir.path(), "");
+    let shipper = |args: &[&str]| Command::new(env!("CARGO_BIN_EXE_shipper")).args(args).output().unwrap();
     for command in ["check", "run"] {
         let done = shipper(&[command, "--config", &config]);
         let told = String::from_utf8_lossy(&[done.stdout, done.stderr].concat()).into_owned();
