@@ -68,7 +68,7 @@ check_scan_api() (
   key=$(target/debug/shipper keys new --name test --role admin --into "$work/keys") || return 1
   target/debug/shipper run --config "$work/shipper.toml" 2>"$work/log" &
   agent=$!
-  for _ in {1..100}; do curl -fsS "http://127.0.0.1:$port/health" >/dev/null 2>&1 && break; sleep 0.2; done
+  for _ in {1..100}; do curl -fsS "http://127.0.0.1:$port/health/live" >/dev/null 2>&1 && break; sleep 0.2; done
   # Not those that stop what the others need.
   cd "$work" || return 1 # it keeps what it found where it stands
   schemathesis --config-file "$work/schemathesis.toml" run "http://127.0.0.1:$port/openapi.json" -H "X-API-Key: $key" \
@@ -76,7 +76,7 @@ check_scan_api() (
     --exclude-path-regex '^/(distributed/stop|scanner/(start|stop)|shutdown)$' >"$work/out" 2>&1 || rc=$?
   cut -c -400 "$work/out" | tail -n 60
   kill -0 "$agent" || { echo "the agent is gone:"; tail -n 20 "$work/log"; return 1; }
-  curl -fsS "http://127.0.0.1:$port/health" >/dev/null || { echo "the agent does not answer any more"; return 1; }
+  curl -fsS "http://127.0.0.1:$port/health/live" >/dev/null || { echo "the agent does not answer any more"; return 1; }
   if grep -F "$key" "$work/log" "$work/alerts.json" 2>/dev/null; then echo "the key stands in a file"; return 1; fi
   return "$rc"
 )
