@@ -6,7 +6,7 @@
 //!
 //! Invariants: an [`Event`] that was written reads as the same one; an alert of the same thing has the same id
 //! whenever and wherever it is made; nothing an event says makes an alert longer than
-//! [`limits::ALERT_BYTES_MAX`](crate::limits::ALERT_BYTES_MAX).
+//! [`limits::ALERT_BYTES_MAX`].
 //!
 //! Start at [`Event`] and [`Alert`]; `attack.tsv` has the techniques of ATT&CK, made by `tools/attack`.
 

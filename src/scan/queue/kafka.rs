@@ -1,4 +1,4 @@
-//! Kafka, by this crate's own client: [`lanes`](super::lanes) decides, this drives.
+//! Kafka, by this crate's own client: [`lanes`] decides, this drives.
 //!
 //! | topic | holds |
 //! |---|---|
