@@ -79,6 +79,8 @@ pub struct Topic {
     pub is_staged: bool,
     /// A lookup before it puts by: what it makes comes late, and again after a kill.
     pub is_spooled: bool,
+    /// A stage that holds the source makes what it takes: `holding` judges that.
+    pub is_held: bool,
     pub cluster: Cluster,
 }
 
@@ -129,7 +131,7 @@ impl Judge {
     /// - `reorders`: it may have made it send out of order.
     pub fn ends(&mut self, begun: &Begun, topics: &[Topic], letters: Vec<Letter>, repeats: bool, reorders: bool) {
         let mut delivered: BTreeSet<(String, String)> = BTreeSet::new();
-        for (topic, from) in topics.iter().zip(&begun.ends) {
+        for (topic, from) in topics.iter().zip(&begun.ends).filter(|(topic, _)| !topic.is_held) {
             let all: Vec<Accepted> = topic.cluster.accepted().concat();
             let mut last = [None; SOURCES.len()];
             let mut seen = BTreeSet::new();
@@ -165,11 +167,18 @@ impl Judge {
         self.letters = letters;
     }
 
+    /// True of a file that nobody reads: a first run begins with the file that is there, not with those that were before.
+    ///
+    /// - `first`: the first segment of which anything came.
+    pub fn is_before(&self, dated: &Dated, first: Option<&String>) -> bool {
+        !dated.segment.is_empty() && dated.made < self.first_run + 100_000_000 && first.is_none_or(|first| dated.segment < *first)
+    }
+
     /// Looks at everything once all is mended and drained; gives what is wrong.
     pub fn closes(&self, world: &World, plan: &Plan, topics: &[Topic], last: &Checkpoint) -> Vec<String> {
         let mut wrong = Vec::new();
         let mut found: BTreeMap<(&str, Place), Vec<Vec<u8>>> = BTreeMap::new();
-        for topic in topics {
+        for topic in topics.iter().filter(|topic| !topic.is_held) {
             for message in topic.cluster.accepted().concat() {
                 let address = Address::parse(&origin_of(&message));
                 found.entry((&topic.sink, Place::of(&address))).or_default().push(message.payload);
@@ -181,12 +190,9 @@ impl Judge {
         }
         let mut legal: BTreeSet<(u8, Place, Vec<u8>)> = BTreeSet::new();
         let mut huge: Vec<(Place, Place)> = Vec::new();
-        // A first run begins with the file that is there, not with those that were before.
         let segments = found.keys().map(|(_, place)| place).chain(rejected.keys()).filter(|place| place.source == 0);
         let first = segments.map(|place| &place.segment).min();
-        let is_before = |dated: &Dated| {
-            !dated.segment.is_empty() && dated.made < self.first_run + 100_000_000 && first.is_none_or(|first| dated.segment < *first)
-        };
+        let is_before = |dated: &Dated| self.is_before(dated, first);
         for (file, dated) in &world.dated {
             let content = world.files.content_of(*file);
             let place = |offset| Place { source: usize::from(dated.segment.is_empty()), segment: dated.segment.clone(), offset };
@@ -202,7 +208,7 @@ impl Judge {
             for (output, offset, payload) in expected.messages {
                 let waits = plan.outputs.iter().any(|o| o.slot == output && o.after.is_some());
                 let letters = || rejected.get(&place(offset)).into_iter().flatten();
-                for topic in topics.iter().filter(|topic| topic.output == output) {
+                for topic in topics.iter().filter(|topic| topic.output == output && !topic.is_held) {
                     let mut there = found.get(&(topic.sink.as_str(), place(offset))).is_some_and(|all| all.contains(&payload));
                     let mut dead = letters().any(|letter| letter.is_of(topic) && letter.bytes == payload);
                     if topic.is_staged && !there {

@@ -5,6 +5,7 @@
 //! `SHIPPER_SEED=N` runs one seed and tells what happens in it, `SHIPPER_SEEDS=FROM..TO` a range;
 //! `tools/sim` does both.
 
+mod holding;
 mod judge;
 mod world;
 
@@ -216,18 +217,26 @@ fn config(handlers: &[&str], app: bool, cores: u64) -> String {
     }
     for handler in handlers {
         // `once` is `forward` with a stage behind it that drops what came before, `asked` with a lookup,
-        // `spooled` with one that is away at times.
-        let (name, kind) = if *handler == "dfn" { ("dfn", "dfn") } else { ("all", "forward") };
+        // `spooled` with one that is away at times; `held` is `apt` with a detector behind it.
+        let (name, kind) = match *handler {
+            "dfn" => ("dfn", "dfn"),
+            "held" => ("all", "apt"),
+            _ => ("all", "forward"),
+        };
         let inputs = if app && kind == "forward" { "[\"alerts\", \"app\"]" } else { "[\"alerts\"]" };
         text.push_str(&format!("[handlers.{name}]\nkind = \"{kind}\"\ninputs = {inputs}\n"));
         let outputs: &[&str] = match *handler {
             "dfn" => &["dfn", "dfn.confirm"],
             "once" => &["once"],
             "asked" | "spooled" => &["echo"],
+            "held" => &["all", "windows", "windows.window"],
             _ => &["all"],
         };
         if *handler == "once" {
             text.push_str("[stages.once]\nkind = \"dedup\"\ninputs = [\"all\"]\nby = \"payload\"\nwindow = \"5m\"\n");
+        }
+        if *handler == "held" {
+            text.push_str(holding::CONFIG);
         }
         for output in outputs {
             let sink = output.replace('.', "_");
@@ -336,6 +345,8 @@ struct Sim {
     topics: Vec<Topic>,
     judge: Judge,
     verbose: bool,
+    /// Lives that began with snapshots.
+    with_snapshots: u32,
 }
 
 impl Drop for Sim {
@@ -396,9 +407,11 @@ impl Sim {
             let made = inputs.map_or(u32::from(output.slot), u64::trailing_zeros);
             let output = u8::try_from(made).unwrap();
             let is_spooled = lookup.is_some_and(|lookup| lookup.spool.is_some());
-            topics.push(Topic { sink: sink.name.clone(), branch, output, is_staged: stage.is_some(), is_spooled, cluster });
+            let is_held = plan.stages.iter().any(|stage| stage.spec.holds().is_some());
+            topics.push(Topic { sink: sink.name.clone(), branch, output, is_staged: stage.is_some(), is_spooled, is_held, cluster });
         }
-        let sim = Self { scenario, machine, files, world, plan: Arc::new(plan), topics, judge: Judge::default(), verbose };
+        let sim =
+            Self { scenario, machine, files, world, plan: Arc::new(plan), topics, judge: Judge::default(), verbose, with_snapshots: 0 };
         sim.machine.spawn_in(0, "world", Box::pin(world::live(sim.world.clone())));
         if sim.scenario.habits.app_lines > 0 {
             sim.machine.spawn_in(0, "app", Box::pin(world::live_beside(sim.world.clone())));
@@ -503,6 +516,7 @@ impl Sim {
             letters: self.letters().len(),
         };
         let snapshots = writer.take_snapshots();
+        self.with_snapshots += u32::from(!snapshots.is_empty());
         let board = Board::default();
         let metrics = Metrics::new(&board);
         let (handle, body) = store::body(writer, board.enter("store"));
