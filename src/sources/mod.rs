@@ -225,6 +225,11 @@ pub trait Admit {
     fn end(&self, stream: &str) {
         let _ = stream;
     }
+    /// Says that a stream is somebody else's for now: as [`end`](Self::end), but its row stays, and says where to go on
+    /// should the stream come back.
+    fn leave(&self, stream: &str) {
+        let _ = stream;
+    }
 }
 
 /// Whole frames of one stream, on their way in.

@@ -2,7 +2,10 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use super::{home::SourceHome, stream::Stream};
+use super::{
+    home::SourceHome,
+    stream::{Leaves, Stream},
+};
 use crate::{
     checkpoint::{Ladder, Row, SegmentRow, Snapshot},
     io::LocalFuture,
@@ -74,7 +77,7 @@ impl Admit for SourceHome {
             unacked: 0,
             segments,
             dirty: true,
-            ended: false,
+            leaves: None,
         };
         // The place of a stream that has ended is free once nothing in flight names it any more.
         match streams.iter_mut().find(|s| s.name.is_empty() && s.in_flight.is_empty()) {
@@ -198,13 +201,20 @@ impl Admit for SourceHome {
     fn end(&self, stream: &str) {
         let mut streams = self.streams.borrow_mut();
         match streams.iter_mut().find(|s| s.name == stream) {
-            Some(open) => (open.ended, open.dirty) = (true, true),
+            Some(open) => (open.leaves, open.dirty) = (Some(Leaves::Forgotten), true),
             None => {
                 let setup = self.setup.borrow();
                 setup.rows.remove(&setup.source, stream);
             }
         }
         drop(streams);
+        self.publish();
+    }
+
+    fn leave(&self, stream: &str) {
+        if let Some(open) = self.streams.borrow_mut().iter_mut().find(|s| s.name == stream) {
+            (open.leaves, open.dirty) = (Some(Leaves::Kept), true);
+        }
         self.publish();
     }
 

@@ -21,7 +21,7 @@ use super::{
     order::Order,
     rows::{Rows, rfc3339},
     staged::{Mark, Stages},
-    stream::Stream,
+    stream::{Leaves, Stream},
 };
 use crate::{
     batch::{Batch, Counting},
@@ -760,13 +760,15 @@ impl SourceHome {
         let setup = self.setup.borrow();
         for stream in self.streams.borrow_mut().iter_mut().filter(|s| s.dirty) {
             stream.dirty = false;
-            if stream.ended && stream.in_flight.is_empty() {
+            let leaves = stream.leaves.take_if(|_| stream.in_flight.is_empty());
+            if leaves == Some(Leaves::Forgotten) {
                 setup.rows.remove(&setup.source, &stream.name);
-                stream.name.clear();
-                stream.ended = false;
             } else if !stream.name.is_empty() {
                 stream.forget();
                 setup.rows.put(Row { drained: self.drained.get(), ..stream.row(&setup) });
+            }
+            if leaves.is_some() {
+                stream.name.clear();
             }
         }
         drop(setup);

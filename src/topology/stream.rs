@@ -32,8 +32,17 @@ pub(super) struct Stream {
     pub unacked: u64,
     pub segments: Vec<(SegmentRow, Ladder)>,
     pub dirty: bool,
-    /// Nothing more will come; it leaves once nothing is owed.
-    pub ended: bool,
+    /// Nothing more will come; it leaves once nothing is owed, and its row with it or not.
+    pub leaves: Option<Leaves>,
+}
+
+/// What becomes of the row of a stream that leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Leaves {
+    /// It is forgotten: the stream has ended for good.
+    Forgotten,
+    /// It stays: the stream may come back.
+    Kept,
 }
 
 /// How far a stream was at a snapshot that is saved.

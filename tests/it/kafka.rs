@@ -123,13 +123,16 @@ fn neighbours_of_a_refused_batch_are_delivered() {
 
 /// An agent that reads a topic of this cluster into a file.
 fn reading(cluster: &Embedded, dir: &Path) -> Started {
+    start(&reader(cluster, dir), &dir.join("state"), io::Engine::Pread)
+}
+
+fn reader(cluster: &Embedded, dir: &Path) -> String {
     let (brokers, out) = (cluster.brokers().join(","), dir.join("out"));
-    let config = format!(
+    format!(
         "[sources.events]\nkind = \"kafka\"\nbrokers = \"{brokers}\"\ntopics = \"^in\"\ngroup = \"g\"\ncommit_interval = \"100ms\"\nsession_timeout = \"6s\"\n\
          [handlers.all]\nkind = \"forward\"\ninputs = [\"events\"]\n[sinks.out]\nkind = \"file\"\npath = {:?}\ninputs = [\"all\"]\n",
         out.display().to_string()
-    );
-    start(&config, &dir.join("state"), io::Engine::Pread)
+    )
 }
 
 fn numbers(dir: &Path) -> Vec<u64> {
@@ -208,6 +211,34 @@ fn an_outage_of_the_brokers_is_waited_out() {
     writer.write(10..20);
     until("the rest is read", || numbers(dir.path()).len() == 20);
     assert!(started.agent.drain());
+}
+
+/// The group knows of none of it, but the agent does: it was away for so long that it lost the partition, and got it back.
+#[test]
+fn a_partition_that_comes_back_after_an_outage_goes_on_where_it_was_settled() {
+    let cluster = Embedded::start(1).unwrap();
+    cluster.create_topic("in", 1).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    let mut writer = Writer::open(&plain(&cluster.brokers().join(",")), "in");
+    writer.write(0..10);
+    let config = reader(&cluster, dir.path()).replace("commit_interval = \"100ms\"", "commit_interval = \"0s\"");
+    let started = start(&config, &dir.path().join("state"), io::Engine::Pread);
+    let has = |partitions| {
+        let line = format!("shipper_kafka_partitions{{component=\"sources.events\"}} {partitions}");
+        started.metrics.text().contains(&line)
+    };
+    until("all is read and acked", || {
+        started.metrics.text().contains("shipper_in_flight_bytes{source=\"events\",branch=\"all\"} 0") && numbers(dir.path()).len() == 10
+    });
+    cluster.set_down(true);
+    until("the partition is lost", || has(0));
+    cluster.set_down(false);
+    until("it is back", || has(1));
+    writer.write(10..20);
+    until("the rest is read", || numbers(dir.path()).contains(&19));
+    assert!(started.agent.drain());
+    assert_eq!(numbers(dir.path()), (0..20).collect::<Vec<_>>(), "once each");
 }
 
 #[test]

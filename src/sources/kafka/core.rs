@@ -65,6 +65,10 @@ impl Flights {
         };
         behind.max(0)
     }
+    /// True if the group knows of all that was handed in: nobody needs a place of ours.
+    pub fn is_known(&self) -> bool {
+        self.is_idle() && self.committed.is_some() && self.due().is_none()
+    }
     /// True if nothing is under way.
     pub fn is_idle(&self) -> bool {
         self.ends.is_empty()
@@ -88,7 +92,10 @@ mod tests {
         flights.committed(20);
         assert_eq!(flights.due(), None);
         flights.settled(3);
-        assert_eq!((flights.due(), flights.is_idle()), (Some(30), true));
+        assert_eq!((flights.due(), flights.is_idle(), flights.is_known()), (Some(30), true, false));
+        flights.committed(30);
+        assert!(flights.is_known());
+        assert!(!Flights::default().is_known(), "the group may know less than the checkpoint");
     }
 
     #[test]

@@ -381,7 +381,7 @@ impl Running {
             News::Lost(places) => {
                 tracing::warn!(
                     partitions = places.len(),
-                    "the group gave partitions to others while we were not heard; what is under way of them may come twice"
+                    "the group gave partitions to others while we were not heard; whoever has them now may read once more what was not committed"
                 );
                 self.let_go(&places);
             }
@@ -483,13 +483,15 @@ impl Running {
         self.given.retain(|place| !places.contains(place));
         self.beginning.retain(|place| !places.contains(place));
         for place in places {
-            self.shared.flights.borrow_mut().remove(place);
+            let is_known = self.shared.flights.borrow_mut().remove(place).is_some_and(|flights| flights.is_known());
             // Whoever has it now tells of it.
             self.standing.forget(LAG.0, &[("topic", &place.topic), ("partition", &place.partition.to_string())]);
             if self.shared.bringing.borrow().as_ref() == Some(place) {
                 self.shared.ending.borrow_mut().insert(place.clone());
-            } else if self.admit.is_open(&stream(place)) {
+            } else if is_known {
                 self.admit.end(&stream(place));
+            } else {
+                self.admit.leave(&stream(place));
             }
         }
         self.tell_partitions();
@@ -590,7 +592,7 @@ impl Shared {
                 flights.hand_in(end);
             }
             if self.ending.borrow_mut().remove(&place) {
-                admit.end(&stream);
+                admit.leave(&stream);
             }
             self.turn.raise();
         }
