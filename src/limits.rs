@@ -146,6 +146,10 @@ pub const LOOK_REST_MS: u64 = 8;
 pub const LOOK_REST_BUSY_MS: u64 = 4;
 /// Bytes that are worth a look.
 pub const LOOK_WORTH_BYTES: u64 = 128 << 10;
+/// Milliseconds of a sink's linger that pass between two looks, at most.
+pub const GATHER_MS_MAX: u64 = 20;
+/// While a file grows at every look, its name is compared with it only so often; at once where it did not grow.
+pub const NAME_LOOK_MS: u64 = 64;
 /// Milliseconds that a finished file is looked at once more before it is left.
 pub const FINISHED_FILE_GRACE_MS: u64 = 1000;
 /// Files that one pattern of source `file` follows at once: each holds a descriptor and is looked at

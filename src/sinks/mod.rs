@@ -6,7 +6,7 @@
 //!
 //! Adding one is one file and one line in [`ALL`].
 
-use std::{fmt, rc::Rc, sync::Arc};
+use std::{fmt, rc::Rc, sync::Arc, time::Duration};
 
 use crate::{
     clock::Nanos,
@@ -73,6 +73,16 @@ pub trait Spec: Send + Sync + fmt::Debug {
     /// # Errors
     /// What can never work with these settings on this host.
     fn build(&self, name: &str) -> Result<Box<dyn Sink>, SinkError>;
+    /// How long it lets a message wait for others, where readers of files may do that waiting in its place. `None` for a kind
+    /// whose waiting is its own business.
+    fn linger(&self) -> Option<Duration> {
+        None
+    }
+    /// The same sink with so much less [`linger`](Self::linger); `None` for a kind that has none.
+    fn relieved(&self, of: Duration) -> Option<Arc<dyn Spec>> {
+        let _ = of;
+        None
+    }
     /// Whether it puts messages by while it cannot send them; `None` for one that never does.
     fn spool(&self) -> Option<Spooling> {
         None

@@ -6,7 +6,7 @@
 //!
 //! Adding one is one file and one line in [`ALL`].
 
-use std::{fmt, path::PathBuf, rc::Rc, sync::Arc};
+use std::{fmt, path::PathBuf, rc::Rc, sync::Arc, time::Duration};
 
 pub use crate::register::{Finding, Level};
 use crate::{
@@ -95,6 +95,11 @@ pub trait Spec: Send + Sync + fmt::Debug {
     /// - `name`: as in the config.
     /// - `instance`: the agent's name in stream addresses.
     fn build(&self, name: &str, instance: &str) -> Box<dyn Source>;
+    /// True for a source that looks at a file again and again while it grows, and rests between two looks as long as
+    /// [`Admit::gathers`] lets it.
+    fn rests(&self) -> bool {
+        false
+    }
     /// False for a source that is no reason to run: the agent ends when all others have ended.
     fn keeps_running(&self) -> bool {
         true
@@ -202,6 +207,11 @@ pub trait Admit {
     /// Says that nothing more will be handed in, though the source runs on: it tells the other side what is
     /// still settled while the agent drains.
     fn last(&self) {}
+    /// How much longer a reader may rest between two looks at a file that grows: so long all that it feeds would
+    /// let a message wait for others anyway.
+    fn gathers(&self) -> Duration {
+        Duration::ZERO
+    }
     /// Tells how far the reader is behind, in bytes.
     fn lag(&self, bytes: u64);
     /// Counts bytes that vanished unread.

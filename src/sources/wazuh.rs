@@ -61,6 +61,9 @@ impl Spec for Settings {
     fn build(&self, _name: &str, instance: &str) -> Box<dyn Source> {
         Box::new(Running { settings: self.clone(), instance: instance.to_owned() })
     }
+    fn rests(&self) -> bool {
+        true
+    }
     fn reads(&self) -> Vec<Reads> {
         let folder = self.path.parent().map(|folder| Reads::Folder(folder.to_owned()));
         [Reads::File(self.path.clone())].into_iter().chain(folder).collect()

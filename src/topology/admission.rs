@@ -1,6 +1,6 @@
 //! The way into a home: where a source waits for credits, and says what it knows of its streams.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use super::{
     home::SourceHome,
@@ -118,7 +118,7 @@ impl Admit for SourceHome {
             let mut reply: Reply = Box::new(move |_| raised.raise());
             while let Err(back) = rows.save(&store, &instance, self.on.clock().now(), reply) {
                 reply = back;
-                self.on.sleep(std::time::Duration::from_millis(limits::GROUP_COMMIT_MS)).await;
+                self.on.sleep(Duration::from_millis(limits::GROUP_COMMIT_MS)).await;
             }
             tokio::select! {
                 biased;
@@ -191,6 +191,10 @@ impl Admit for SourceHome {
 
     fn store(&self) -> Option<StoreHandle> {
         self.setup.borrow().store.clone()
+    }
+
+    fn gathers(&self) -> Duration {
+        self.setup.borrow().gathers
     }
 
     fn lag(&self, bytes: u64) {

@@ -12,6 +12,7 @@ use std::{
     collections::VecDeque,
     rc::Rc,
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
@@ -140,6 +141,8 @@ pub struct Setup {
     pub stages: Stages,
     /// And lookups.
     pub sinks: Vec<SinkEnd>,
+    /// See [`SourcePlan::gathers`](super::plan::SourcePlan::gathers).
+    pub gathers: Duration,
     pub store: Option<StoreHandle>,
     /// Of what is refused the bytes are not kept.
     pub masks_letters: bool,
@@ -276,7 +279,7 @@ impl SourceHome {
             tokio::select! {
                 biased;
                 () = self.drained() => return,
-                () = self.on.sleep(std::time::Duration::from_millis(limits::KEPT_REST_MS)) => {}
+                () = self.on.sleep(Duration::from_millis(limits::KEPT_REST_MS)) => {}
             }
             if owed() == before {
                 return;
@@ -293,11 +296,11 @@ impl SourceHome {
                 Some(left) => tokio::select! {
                     biased;
                     () = self.changed.wait() => {}
-                    () = self.on.sleep(std::time::Duration::from_nanos(left)) => {}
+                    () = self.on.sleep(Duration::from_nanos(left)) => {}
                 },
             }
             self.publish();
-            self.on.sleep(std::time::Duration::from_millis(limits::CHECKPOINT_EVERY_MS / 4)).await;
+            self.on.sleep(Duration::from_millis(limits::CHECKPOINT_EVERY_MS / 4)).await;
         }
     }
 
@@ -526,7 +529,7 @@ impl SourceHome {
                     "dead letter",
                     Box::pin(async move {
                         loop {
-                            on.sleep(std::time::Duration::from_millis(limits::GROUP_COMMIT_MS)).await;
+                            on.sleep(Duration::from_millis(limits::GROUP_COMMIT_MS)).await;
                             match store.ask(asked) {
                                 Ok(()) => return,
                                 Err(back) => asked = back,
@@ -599,7 +602,7 @@ impl SourceHome {
             "backlog",
             Box::pin(async move {
                 while !backlog.borrow().is_empty() {
-                    on.sleep(std::time::Duration::from_millis(limits::BACKLOG_RETRY_MS)).await;
+                    on.sleep(Duration::from_millis(limits::BACKLOG_RETRY_MS)).await;
                     let (mut full, mut left) = (0u64, VecDeque::new());
                     for (slot, inbox, parcel) in std::mem::take(&mut *backlog.borrow_mut()) {
                         let parcel = if full >> slot & 1 == 1 { Err(parcel) } else { inbox.push(parcel) };

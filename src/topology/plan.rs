@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     handlers,
-    limits::{BRANCHES_MAX, OUTPUTS_MAX, SINKS_MAX},
+    limits::{BRANCHES_MAX, GATHER_MS_MAX, OUTPUTS_MAX, SINKS_MAX},
     lookups,
     put_by::Spooling,
     reference,
@@ -68,6 +68,8 @@ pub struct SourcePlan {
     pub expects: Option<Duration>,
     /// Number of the shard that is home to its streams, below `globals.cores`.
     pub home: usize,
+    /// How much longer it may rest between two looks at a file that grows, in place of its sinks' own linger.
+    pub gathers: Duration,
 }
 
 /// One handler, which is one branch.
@@ -281,12 +283,19 @@ impl Plan {
         let cores = globals.cores.max(1);
         let sources = sources.into_iter().enumerate();
         let handlers = handlers.into_iter().zip(reads).zip(routes).enumerate();
-        let plan = Self {
+        let mut plan = Self {
             tables,
             shelf,
             sources: sources
                 .filter_map(|(n, s)| {
-                    Some(SourcePlan { name: s.name, kind: s.kind, spec: s.spec?.into(), expects: s.expects, home: n % cores })
+                    Some(SourcePlan {
+                        name: s.name,
+                        kind: s.kind,
+                        spec: s.spec?.into(),
+                        expects: s.expects,
+                        home: n % cores,
+                        gathers: Duration::ZERO,
+                    })
                 })
                 .collect(),
             handlers: handlers
@@ -304,6 +313,7 @@ impl Plan {
             globals,
         };
         plan.check_holders(&holders)?;
+        plan.gather_early();
         Ok(plan)
     }
 
@@ -357,10 +367,38 @@ impl Plan {
 
     /// True if a source whose home is `shard` feeds the sink.
     pub fn feeds(&self, shard: usize, sink: &SinkPlan) -> bool {
+        self.feeders(sink).any(|source| self.sources.get(source).is_some_and(|source| source.home == shard))
+    }
+
+    /// Indexes of the sources that feed a sink; one that does so by two handlers comes twice.
+    fn feeders(&self, sink: &SinkPlan) -> impl Iterator<Item = usize> {
         let branches = self.branches(sink.outputs);
-        let handlers = self.handlers.iter().filter(|handler| branches & bit(handler.branch) != 0);
-        let mut sources = handlers.flat_map(|handler| &handler.sources).filter_map(|source| self.sources.get(*source));
-        sources.any(|source| source.home == shard)
+        self.handlers.iter().filter(move |handler| branches & bit(handler.branch) != 0).flat_map(|handler| handler.sources.iter().copied())
+    }
+
+    /// Lets readers of files rest for the time that their sinks would let messages wait for others, and has the sinks wait
+    /// less for it: no message is later, and far fewer looks find as much. A sink that somebody else feeds as
+    /// well keeps its waiting, and one that is not required delays nobody.
+    fn gather_early(&mut self) {
+        let most = Duration::from_millis(GATHER_MS_MAX);
+        let rests = |source: &usize| self.sources.get(*source).is_some_and(|source| source.spec.rests());
+        let feeders: Vec<Vec<usize>> = self.sinks.iter().map(|sink| self.feeders(sink).collect()).collect();
+        let gathers: Vec<Duration> = (0..self.sources.len())
+            .map(|source| {
+                let fed = self.sinks.iter().zip(&feeders).filter(|(sink, by)| sink.required && by.contains(&source));
+                let lets = fed.map(|(sink, by)| sink.spec.linger().filter(|_| by.iter().all(rests)).unwrap_or_default());
+                lets.min().unwrap_or_default().min(most)
+            })
+            .collect();
+        for (sink, by) in self.sinks.iter_mut().zip(&feeders) {
+            let less = by.iter().filter_map(|source| gathers.get(*source)).min().copied().unwrap_or_default();
+            if let Some(spec) = sink.spec.relieved(less).filter(|_| !less.is_zero()) {
+                sink.spec = spec;
+            }
+        }
+        for (source, gathers) in self.sources.iter_mut().zip(gathers) {
+            source.gathers = gathers;
+        }
     }
 }
 

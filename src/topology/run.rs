@@ -639,6 +639,7 @@ impl Shard {
                 outputs,
                 stages,
                 sinks,
+                gathers: source.gathers,
                 store: self.store.clone(),
                 masks_letters: self.plan.globals.dead_letter.mask,
                 rows: self.rows.clone(),

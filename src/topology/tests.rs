@@ -235,6 +235,29 @@ fn sources_are_spread_over_the_shards() {
 }
 
 #[test]
+fn readers_of_files_gather_what_their_sinks_would_wait_for() {
+    const FILE: &str = "[sources.in]\nkind = 'file'\npath = '/l'\n[handlers.all]\nkind = 'forward'\ninputs = ['in']\n";
+    let kafka =
+        |name: &str, more: &str| format!("[sinks.{name}]\nkind = 'kafka'\ninputs = ['all']\nbrokers = ['k:9092']\ntopic = 't'\n{more}\n");
+    // How long each reader may rest more, and each sink still waits.
+    let millis = |text: &str| {
+        let plan = plan(text);
+        let rests: Vec<_> = plan.sources.iter().map(|source| source.gathers.as_millis()).collect();
+        let waits: Vec<_> = plan.sinks.iter().map(|sink| sink.spec.linger().map(|linger| linger.as_millis())).collect();
+        (rests, waits)
+    };
+    let one = format!("{FILE}{}", kafka("a", ""));
+    assert_eq!(millis(&one), (vec![20], vec![Some(0)]));
+    assert_eq!(millis(&format!("{FILE}{}", kafka("a", "linger = '50ms'"))), (vec![20], vec![Some(30)]), "no longer than that");
+    assert_eq!(millis(&format!("{one}{}", kafka("b", "linger = '0'"))), (vec![0], vec![Some(20), Some(0)]), "one is in a hurry");
+    let optional = kafka("b", "linger = '0'\nrequired = false");
+    assert_eq!(millis(&format!("{one}{optional}")), (vec![20], vec![Some(0), Some(0)]), "nobody waits for it");
+    assert_eq!(millis(&format!("{one}[sinks.b]\nkind = 'blackhole'\ninputs = ['all']")).0, [0], "it takes at once");
+    let two = one.replace("['in']", "['in', 'entries']") + "[sources.entries]\nkind = 'stdin'\n";
+    assert_eq!(millis(&two), (vec![0, 0], vec![Some(20)]), "not all that feed it rest");
+}
+
+#[test]
 fn more_sinks_than_a_mask_has_bits_are_refused() {
     let mut text = GOOD.to_owned();
     for n in 0..64 {

@@ -57,9 +57,10 @@ pub struct Live {
     /// auto, uring or pread
     #[argh(option, default = "String::from(\"auto\")")]
     engine: String,
-    /// milliseconds that the producer gathers messages
-    #[argh(option, default = "0")]
-    linger_ms: u32,
+    /// milliseconds that messages wait for others; without it the sink's default where the cost is measured, and
+    /// 0 where the latency is
+    #[argh(option)]
+    linger_ms: Option<u32>,
     /// a real broker, with topic shipper-bench; the embedded one if not given
     #[argh(option)]
     brokers: Option<String>,
@@ -138,15 +139,16 @@ impl Live {
         Ok(())
     }
 
-    fn config(&self, scratch: &Scratch, brokers: &str) -> String {
+    /// - `linger_ms`: as in the sink; its default where `None`.
+    fn config(&self, scratch: &Scratch, brokers: &str, linger_ms: Option<u32>) -> String {
+        let linger = linger_ms.map_or_else(String::new, |ms| format!("linger = \"{ms}ms\"\n"));
         format!(
-            "instance = \"bench\"\nengine = {:?}\nstate.dir = {:?}\n[sources.in]\nkind = \"wazuh\"\npath = {:?}\nstart_at = \"beginning\"\n[handlers.h]\nkind = {:?}\ninputs = [\"in\"]\n[sinks.out]\nkind = \"kafka\"\ninputs = [\"h\"]\nbrokers = [{:?}]\ntopic = {TOPIC:?}\nlinger = \"{}ms\"\n",
+            "instance = \"bench\"\nengine = {:?}\nstate.dir = {:?}\n[sources.in]\nkind = \"wazuh\"\npath = {:?}\nstart_at = \"beginning\"\n[handlers.h]\nkind = {:?}\ninputs = [\"in\"]\n[sinks.out]\nkind = \"kafka\"\ninputs = [\"h\"]\nbrokers = [{:?}]\ntopic = {TOPIC:?}\n{linger}",
             self.engine,
             scratch.path().join("state"),
             scratch.path().join("alerts.json"),
             self.handler,
             brokers,
-            self.linger_ms
         )
     }
 
@@ -187,7 +189,7 @@ impl Live {
         let scratch = Scratch::make("shipper-bench-live")?;
         let mut writer = self.writer(&scratch)?;
         let path = scratch.path().join("shipper.toml");
-        fs::write(&path, self.config(&scratch, brokers))?;
+        fs::write(&path, self.config(&scratch, brokers, self.linger_ms))?;
         let agent = Agent::start(&path)?;
         agent.reach(&scratch.path().join("state"), writer.flushed())?;
         // What a start leaves to do is done by then.
@@ -218,7 +220,13 @@ impl Live {
         };
         let (engine, _) = choose_engine(asked).map_err(anyhow::Error::msg)?;
         let host = Host { name: "bench".into(), embedded: None };
-        let inside = Inside::start(&self.config(&scratch, brokers), &host, &scratch.path().join("state"), engine, Vec::new())?;
+        let inside = Inside::start(
+            &self.config(&scratch, brokers, self.linger_ms.or(Some(0))),
+            &host,
+            &scratch.path().join("state"),
+            engine,
+            Vec::new(),
+        )?;
         let counts = inside.metrics.branch("in", "h");
         let begun = Instant::now();
         while counts.read.get() < self.before || counts.in_flight.get() > 0 {

@@ -7,7 +7,7 @@
 //!
 //! Invariant: nothing here names librdkafka; no message is answered twice or forgotten.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{Finding, Kind, Sink, SinkError, Spec, Thread};
 use crate::{
@@ -57,8 +57,8 @@ static FIELDS: &[Field] = &[
     Field::new(
         "linger",
         Type::Span,
-        "5ms",
-        "How long a batch waits for more messages; up to 900s. Longer batches cost less, shorter ones are sooner.",
+        "20ms",
+        "How long a batch waits for more messages; up to 900s. Longer batches cost less, shorter ones are sooner. Behind a file that is followed, up to 20ms of it pass between two looks at the file.",
     ),
     Field::new("batch_bytes", Type::Bytes, "1000000", "Bytes of one batch before compression, 1 to 2147483647."),
     Field::new(
@@ -116,7 +116,7 @@ impl Settings {
             connection,
             topic: topic.to_owned(),
             compression: "lz4",
-            linger: Duration::from_millis(5),
+            linger: Duration::from_millis(20),
             batch_bytes: 1_000_000,
             request_timeout: Duration::from_secs(10),
             queue_bytes: limits::KAFKA_QUEUE_BYTES,
@@ -188,6 +188,12 @@ impl Spec for Settings {
     fn build(&self, name: &str) -> Result<Box<dyn Sink>, SinkError> {
         let client = Client::new(self.connection.clone(), &self.topic, self.properties());
         Ok(Box::new(Running::with_port(name, self, Box::new(client))))
+    }
+    fn linger(&self) -> Option<Duration> {
+        Some(self.linger)
+    }
+    fn relieved(&self, of: Duration) -> Option<Arc<dyn Spec>> {
+        Some(Arc::new(Self { linger: self.linger.saturating_sub(of), ..self.clone() }))
     }
     fn check_files(&self, _: &str, now: Nanos) -> Vec<Finding> {
         check::files(self, now)

@@ -17,6 +17,7 @@ use std::{
 use super::steady::Steady;
 use crate::{
     checkpoint::{Row, Rung, SegmentRow, rung_crc},
+    clock::Nanos,
     framing::{Framing, Objects, last_boundary, whole_frames},
     io::{File, Io, Slab, Stat},
     limits,
@@ -68,6 +69,8 @@ pub(super) struct Open {
     pub(super) stat: Stat,
     /// As it was after the last read.
     pub(super) now: Stat,
+    /// When it was last compared with what the name is, monotonic nanoseconds.
+    pub(super) named: Nanos,
     pub(super) path: PathBuf,
     /// Its number in positions; grows with each file.
     pub(super) segment: u32,
@@ -161,7 +164,7 @@ impl Follow {
                 return;
             }
         };
-        let (mut announced, mut steady) = (false, Steady::default());
+        let (mut announced, mut steady) = (false, Steady::new(self.admit.gathers()));
         if let Some(open) = &current {
             self.announce(open).await;
             announced = true;
@@ -191,6 +194,7 @@ impl Follow {
             let before = open.offset;
             let look = match self.read_to_end(open).await {
                 Ok(()) if self.admit.is_closed() => break,
+                Ok(()) if open.offset > before && !self.is_name_due(open) => self.look_inside(open).await.unwrap_or(Look::Wait),
                 Ok(()) => self.look(open).await,
                 Err(ReadError::Restarted) => Look::Restarted,
                 Err(ReadError::Io(e)) => {
@@ -315,6 +319,7 @@ impl Follow {
             file,
             stat,
             now: stat,
+            named: 0,
             path,
             segment,
             dated,
@@ -428,9 +433,10 @@ impl Follow {
             }
             self.prove(open).await?;
             open.offset += n as u64;
-            self.cut(open, slab).await;
-            // That may have waited for credits, as long as a sink is away.
-            open.now = open.file.stat()?;
+            if self.cut(open, slab).await {
+                // As long as a sink was away.
+                open.now = open.file.stat()?;
+            }
             if open.now.size > open.offset {
                 // A backlog that nobody wants takes no credits and would never wait: stop signals,
                 // answers and timers are heard between two slabs.
@@ -443,8 +449,8 @@ impl Follow {
         }
     }
 
-    /// Hands the whole frames of `slab` in and keeps the part line.
-    async fn cut(&self, open: &mut Open, mut slab: Slab) {
+    /// Hands the whole frames of `slab` in and keeps the part line; true if that waited for credits.
+    async fn cut(&self, open: &mut Open, mut slab: Slab) -> bool {
         let (whole, kind) = match self.framing {
             Framing::Lines => (whole_frames(&slab.bytes), ChunkKind::Lines),
             Framing::Objects => {
@@ -458,18 +464,19 @@ impl Follow {
         open.part.clear();
         if whole == 0 && slab.bytes.len() >= limits::FRAME_BYTES_MAX {
             let start = open.offset - slab.bytes.len() as u64;
-            self.hand_in(open, slab, start, ChunkKind::Broken("too_long")).await;
-            return;
+            return self.hand_in(open, slab, start, ChunkKind::Broken("too_long")).await;
         }
         open.part.extend_from_slice(slab.bytes.get(whole..).unwrap_or_default());
-        if whole > 0 {
-            let start = open.offset - slab.bytes.len() as u64;
-            slab.bytes.truncate(whole);
-            self.hand_in(open, slab, start, kind).await;
+        if whole == 0 {
+            return false;
         }
+        let start = open.offset - slab.bytes.len() as u64;
+        slab.bytes.truncate(whole);
+        self.hand_in(open, slab, start, kind).await
     }
 
-    async fn hand_in(&self, open: &mut Open, slab: Slab, offset: u64, kind: ChunkKind) {
+    /// Hands bytes in; true if that waited for credits.
+    async fn hand_in(&self, open: &mut Open, slab: Slab, offset: u64, kind: ChunkKind) -> bool {
         let keep = slab.bytes.len().min(limits::RUNG_BYTES);
         let drop = (open.window.len() + keep).saturating_sub(limits::RUNG_BYTES);
         open.window.drain(..drop.min(open.window.len()));
@@ -480,14 +487,14 @@ impl Follow {
         let mut admitted = self.admit.chunk(&self.stream, Chunk { slab, at, kind, received, own: false, rung });
         tokio::select! {
             biased;
-            _ = &mut admitted => return,
+            _ = &mut admitted => return false,
             () = std::future::ready(()) => {}
         }
         // While nothing is admitted the file grows on, and so does the lag that is told.
         loop {
             tokio::select! {
                 biased;
-                _ = &mut admitted => return,
+                _ = &mut admitted => return true,
                 () = self.io.sleep(Duration::from_millis(limits::SAFETY_POLL_MS)) => {
                     if let Ok(now) = open.file.stat() {
                         self.admit.lag(now.size.saturating_sub(open.offset));
@@ -507,16 +514,29 @@ impl Follow {
         self.hand_in(open, slab, start, ChunkKind::Broken("lost_tail")).await;
     }
 
-    /// What the name and the file say, the latter when it was read to its end just now.
-    pub(super) async fn look(&self, open: &mut Open) -> Look {
+    /// True if the name is to be looked at although the file still grows.
+    fn is_name_due(&self, open: &Open) -> bool {
+        self.io.clock().mono().saturating_sub(open.named) >= limits::NAME_LOOK_MS * 1_000_000
+    }
+
+    /// What the file alone says that was read to its end just now; `None` if it is as it was read.
+    async fn look_inside(&self, open: &mut Open) -> Option<Look> {
         if open.now.size < open.offset {
-            return Look::Restarted;
+            return Some(Look::Restarted);
         }
         match self.prove(open).await {
-            Ok(()) => {}
-            Err(ReadError::Restarted) => return Look::Restarted,
-            Err(ReadError::Io(_)) => return Look::Wait,
+            Ok(()) => None,
+            Err(ReadError::Restarted) => Some(Look::Restarted),
+            Err(ReadError::Io(_)) => Some(Look::Wait),
         }
+    }
+
+    /// What the name and the file say, the latter when it was read to its end just now.
+    pub(super) async fn look(&self, open: &mut Open) -> Look {
+        if let Some(look) = self.look_inside(open).await {
+            return look;
+        }
+        open.named = self.io.clock().mono();
         if open.dated.is_none() {
             // Asked again at the next look if it cannot be told now.
             open.dated = self.dated(&open.stat).unwrap_or_default();

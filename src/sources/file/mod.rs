@@ -118,6 +118,9 @@ impl Spec for Settings {
     fn build(&self, name: &str, _instance: &str) -> Box<dyn Source> {
         Box::new(Running { name: name.to_owned(), settings: self.clone() })
     }
+    fn rests(&self) -> bool {
+        self.pattern.is_none() && !self.is_tree
+    }
     fn reads(&self) -> Vec<Reads> {
         match (&self.pattern, self.path.parent()) {
             (Some(_), Some(folder)) => vec![Reads::Folder(folder.to_owned())],

@@ -106,6 +106,7 @@ impl Follow {
             file,
             stat,
             now: stat,
+            named: 0,
             path: path.to_owned(),
             segment: saved.segment,
             dated: self.dated(&stat)?,

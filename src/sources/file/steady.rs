@@ -13,21 +13,31 @@ pub(super) struct Steady {
     grew: Nanos,
     /// Looks that found it grown, one soon after the other; a look in vain halves it.
     streak: u32,
+    gathers: Duration,
 }
 
 impl Steady {
+    /// - `gathers`: how much longer than usual it may rest between two looks.
+    pub(super) fn new(gathers: Duration) -> Self {
+        Self { gathers, ..Self::default() }
+    }
+
     /// Notes a look that found so many bytes; says how long after it the next one should come by
     /// itself, if it should.
     pub(super) fn looked(&mut self, found: u64, now: Nanos) -> Option<Duration> {
         if found > 0 {
-            let soon = now.saturating_sub(self.grew) <= limits::STEADY_MS * 1_000_000;
+            let soon = Duration::from_nanos(now.saturating_sub(self.grew)) <= Duration::from_millis(limits::STEADY_MS) + 3 * self.gathers;
             self.streak = if soon { (self.streak + 1).min(4) } else { 1 };
             self.grew = now;
         } else {
             self.streak /= 2;
         }
-        let rest = if found < limits::LOOK_WORTH_BYTES { limits::LOOK_REST_MS } else { limits::LOOK_REST_BUSY_MS };
-        (self.streak >= 2).then_some(Duration::from_millis(rest))
+        let rest = match found < limits::LOOK_WORTH_BYTES {
+            true => Duration::from_millis(limits::LOOK_REST_MS) + self.gathers,
+            // It is worth a look without waiting for more.
+            false => Duration::from_millis(limits::LOOK_REST_BUSY_MS),
+        };
+        (self.streak >= 2).then_some(rest)
     }
 }
 
@@ -35,10 +45,11 @@ impl Steady {
 mod tests {
     use super::*;
 
-    /// Looks at a file to which `bytes` are written at `writes` (ms), as the reader times them: by
-    /// itself, or when called. Returns (looks, hints).
-    fn follow(bytes: u64, writes: impl Iterator<Item = u64>) -> (u64, u64) {
-        let (mut steady, mut rest, mut now, mut seen, mut looks, mut hints) = (Steady::default(), None, 0, None, 0, 0);
+    /// Looks at a file to which `bytes` are written at `writes` (ms), as a reader times them that may rest `gathers` (ms)
+    /// longer: by itself, or when called. Returns (looks, hints).
+    fn follow(gathers: u64, bytes: u64, writes: impl Iterator<Item = u64>) -> (u64, u64) {
+        let steady = Steady::new(Duration::from_millis(gathers));
+        let (mut steady, mut rest, mut now, mut seen, mut looks, mut hints) = (steady, None, 0, None, 0, 0);
         let writes: Vec<u64> = writes.collect();
         let last = writes[writes.len() - 1];
         loop {
@@ -62,8 +73,11 @@ mod tests {
 
     #[test]
     fn a_file_written_all_the_time_needs_hardly_a_hint_and_is_looked_at_more_often_where_much_comes() {
-        for (bytes, every, expected) in [(4096, 5, 1240..1270), (limits::LOOK_WORTH_BYTES, 1, 2490..2530)] {
-            let (looks, hints) = follow(bytes, (0..10_000).step_by(every));
+        let little = 4096;
+        for (gathers, bytes, every, expected) in
+            [(0, little, 5, 1240..1270), (5, little, 5, 760..780), (0, limits::LOOK_WORTH_BYTES, 1, 2490..2530)]
+        {
+            let (looks, hints) = follow(gathers, bytes, (0..10_000).step_by(every));
             assert!(expected.contains(&looks), "{looks}");
             assert!(hints <= 4, "{hints}");
         }
@@ -71,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_file_written_now_and_then_is_looked_at_when_it_is_written() {
-        let (looks, hints) = follow(4096, (0..10_000).step_by(100));
+        let (looks, hints) = follow(0, 4096, (0..10_000).step_by(100));
         assert_eq!((looks, hints), (100, 101), "the last hint never comes");
     }
 
