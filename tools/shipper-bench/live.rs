@@ -199,11 +199,12 @@ impl Live {
         let (seconds, after) = (begun.elapsed().as_secs_f64(), agent.ticks()?);
         let rss = agent.rss_kib()? as f64 / 1024.0;
         let mut shares: Vec<Share> = Vec::new();
+        // One thread of several of a name may have ended meanwhile, and then less is spent than before.
         for (thread, spent) in agent.threads()? {
             let earlier = threads.get(&thread).copied().unwrap_or_default();
-            let cpu_percent = (spent.nanos - earlier.nanos) as f64 / 1e9 / seconds * 100.0;
+            let cpu_percent = spent.nanos.saturating_sub(earlier.nanos) as f64 / 1e9 / seconds * 100.0;
             if cpu_percent >= 0.005 {
-                shares.push(Share { thread, cpu_percent, waits: (spent.waits - earlier.waits) as f64 / seconds });
+                shares.push(Share { thread, cpu_percent, waits: spent.waits.saturating_sub(earlier.waits) as f64 / seconds });
             }
         }
         shares.sort_by(|a, b| b.cpu_percent.total_cmp(&a.cpu_percent));
