@@ -346,6 +346,10 @@ pub const ENTRIES_BYTES: usize = 1 << 20;
 pub const OPENSEARCH_SEEN_MAX: usize = 1_000_000;
 /// Bytes of one answer of OpenSearch; a page of a thousand documents has some.
 pub const OPENSEARCH_ANSWER_BYTES: usize = 32 << 20;
+/// Agents of Wazuh that a source `wazuh_agents` knows: more than a cluster has, some 30 MiB.
+pub const WAZUH_AGENTS_MAX: usize = 100_000;
+/// Bytes of one answer of a Wazuh server; a page of 500 agents has some 200 KiB.
+pub const WAZUH_ANSWER_BYTES: usize = 8 << 20;
 /// Ids in one command to Redis: short enough that nobody else waits long for it.
 pub const REDIS_IDS_MAX: usize = 1000;
 

@@ -27,15 +27,18 @@ crate::register! { Kind:
     redis_stream::RedisStream,
     kafka::Kafka,
     opensearch::OpenSearch,
+    wazuh_agents::WazuhAgents,
     scan::Scan,
 }
 
 pub mod feed;
 mod link;
 pub mod spool;
+mod way;
 
 pub use feed::{Feed, FeedPlace};
 use link::{Brought, Ending, Link};
+use way::Way;
 
 /// What exists: a kind of source.
 pub trait Kind: Sync {

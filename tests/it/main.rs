@@ -50,4 +50,5 @@ mod vectors_misp;
 mod vectors_waf;
 mod waf_import;
 mod waf_people;
+mod wazuh_agents;
 mod webhook;

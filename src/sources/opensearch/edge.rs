@@ -19,7 +19,6 @@ use super::{
     seen::{Ms, Name, name},
     session::Session,
     settings::Settings,
-    way::Way,
 };
 use crate::{
     clock::Nanos,
@@ -31,7 +30,7 @@ use crate::{
         http::Reply,
     },
     position::{Position, encode_name},
-    sources::{Brought, Entries},
+    sources::{Brought, Entries, Way},
 };
 
 const RETRY_FIRST: Duration = Duration::from_secs(1);
@@ -45,7 +44,7 @@ const LAST_WORD: Duration = Duration::from_secs(1);
 /// The half on the edge thread.
 pub(super) struct Edge {
     settings: Settings,
-    way: Arc<Way>,
+    way: Arc<Way<Core>>,
     on: Rc<dyn Executor>,
     standing: Standing,
     core: RefCell<Core>,
@@ -104,7 +103,7 @@ impl From<Trouble> for End {
 }
 
 /// Runs until the home is over.
-pub(super) async fn run(settings: Settings, way: Arc<Way>, on: Rc<dyn Executor>, standing: Standing) {
+pub(super) async fn run(settings: Settings, way: Arc<Way<Core>>, on: Rc<dyn Executor>, standing: Standing) {
     if let Some(core) = way.begun().await {
         if !settings.bare_hosts.is_empty() {
             let hosts = settings.bare_hosts.join(", ");
@@ -420,33 +419,13 @@ impl Edge {
 
     /// Hears what is settled and has it saved, until the home is over.
     async fn keep(&self) {
-        let link = &self.way.link;
-        // Where the first run began is known from now on.
-        let (mut is_touched, mut rests_until) = (true, 0);
-        loop {
-            let is_over = link.is_over();
-            {
-                let mut core = self.core.borrow_mut();
-                is_touched |= core.settle(link.settled(0));
-                self.figures.seen.set(i64::try_from(core.remembered()).unwrap_or(i64::MAX));
-            }
-            let now = self.on.clock().mono();
-            if is_touched && (is_over || now >= rests_until) {
-                let body = self.core.borrow().save();
-                // What is large is saved as much more rarely, as snapshots of stages are.
-                let rest = (body.len() as u64 * 1000 / limits::SNAPSHOT_BYTES_PER_SECOND).max(limits::CHECKPOINT_EVERY_MS / 4);
-                (is_touched, rests_until) = (false, now.saturating_add(rest * MS));
-                self.way.keep(body);
-            }
-            if is_over {
-                return;
-            }
-            tokio::select! {
-                biased;
-                () = link.told() => {}
-                () = self.on.sleep(Duration::from_nanos(rests_until.saturating_sub(now))), if is_touched => {}
-            }
-        }
+        let settle = |batches| {
+            let mut core = self.core.borrow_mut();
+            let is_news = core.settle(batches);
+            self.figures.seen.set(i64::try_from(core.remembered()).unwrap_or(i64::MAX));
+            is_news
+        };
+        self.way.keep(&*self.on, settle, || self.core.borrow().save()).await;
     }
 }
 

@@ -17,12 +17,11 @@ mod seen;
 mod session;
 mod settings;
 mod tally;
-mod way;
 
 use std::{rc::Rc, sync::Arc};
 
-use self::{core::Core, seen::Ms, settings::Settings, way::Way};
-use super::{Admit, Ending, Finding, Halves, Kind, Source, SourceError, Spec, StreamName};
+use self::{core::Core, seen::Ms, settings::Settings};
+use super::{Admit, Ending, Finding, Halves, Kind, Source, SourceError, Spec, StreamName, Way};
 use crate::{
     io::{Io, LocalFuture},
     metrics::Standing,
@@ -80,7 +79,7 @@ impl Spec for Settings {
 struct Home {
     name: String,
     settings: Settings,
-    way: Arc<Way>,
+    way: Arc<Way<Core>>,
 }
 
 impl Home {
@@ -116,52 +115,13 @@ impl Home {
 impl Source for Home {
     fn run(self: Box<Self>, io: Rc<dyn Io>, admit: Rc<dyn Admit>, _standing: Standing) -> LocalFuture<'static, Result<(), SourceError>> {
         Box::pin(async move {
-            let (way, link) = (self.way.clone(), self.way.link.clone());
-            let _ending = Ending(link.clone());
+            let way = self.way.clone();
+            let _ending = Ending(way.link.clone());
             let now = Ms::try_from(io.clock().now() / 1_000_000).unwrap_or(Ms::MAX);
             let core = self.reader(&*admit, now)?;
             admit.open(STREAM, Position::Cursor("".into()));
             way.begin(core);
-            let bring = async {
-                loop {
-                    let brought = tokio::select! {
-                        biased;
-                        () = admit.closed() => break,
-                        brought = link.next() => brought,
-                    };
-                    let Some(brought) = brought else { break };
-                    admit.lag(brought.lag);
-                    if !admit.chunk(STREAM, brought.chunk).await {
-                        break;
-                    }
-                }
-                link.close();
-                admit.last();
-            };
-            let acks = async {
-                loop {
-                    let goes_on = tokio::select! {
-                        biased;
-                        goes_on = admit.settles() => goes_on,
-                        () = way.written() => true,
-                    };
-                    link.settle(0, admit.settled(STREAM));
-                    admit.lag(way.lag());
-                    if let Some(body) = way.take() {
-                        admit.keep(body);
-                    }
-                    if !goes_on {
-                        break;
-                    }
-                    link.tell();
-                }
-                link.end();
-                link.is_done().await;
-                if let Some(body) = way.take() {
-                    admit.keep(body);
-                }
-            };
-            tokio::join!(bring, acks);
+            way.carry(&*admit, STREAM).await;
             Ok(())
         })
     }

@@ -253,6 +253,7 @@ impl Writing<'_> {
                 self.note_if(key, what);
             }
             self.note_if("data_sources.wazuh.verify_ssl", "left out: nothing is asked over the network");
+            self.agents();
             return;
         }
         let api = config.text("data_sources.wazuh.api_url").map(without_login).unwrap_or_default();
@@ -288,6 +289,28 @@ impl Writing<'_> {
         );
         self.pace(WAZUH);
         self.verify("data_sources.wazuh.verify_ssl", WAZUH);
+        self.agents();
+    }
+
+    /// What the API has: the status of agents, as comments, since the program never asked for it.
+    fn agents(&mut self) {
+        let config = self.config;
+        let Some(user) = config.text("data_sources.wazuh.username") else { return };
+        let url = config.text("data_sources.wazuh.api_url").map_or_else(|| "https://localhost:55000".to_owned(), without_login);
+        let file = self.places.secrets.join("wazuh-api.password");
+        let lines = [
+            "the status of agents, which is what the API has (docs/OPERATING.md); take the signs away, put its password into the file,"
+                .to_owned(),
+            "and give a handler `forward` the input \"agents\":".to_owned(),
+            "[sources.agents]".to_owned(),
+            r#"kind = "wazuh_agents""#.to_owned(),
+            format!("url = {}", json!(url)),
+            format!("username = {}", json!(user)),
+            format!("password_file = {}", json!(file)),
+        ];
+        for line in lines {
+            self.page.remark(WAZUH, line);
+        }
     }
 
     fn elastic(&mut self) {
@@ -622,6 +645,13 @@ mod tests {
         username = "shipper"
         password_file = "/etc/shipper/wazuh-indexer.password"
         fetch_every = "30s"
+        # the status of agents, which is what the API has (docs/OPERATING.md); take the signs away, put its password into the file,
+        # and give a handler `forward` the input "agents":
+        # [sources.agents]
+        # kind = "wazuh_agents"
+        # url = "https://wazuh.example:55000"
+        # username = "wazuh"
+        # password_file = "/etc/shipper/wazuh-api.password"
 
         [sources.elasticsearch]
         kind = "opensearch"
@@ -652,7 +682,9 @@ mod tests {
         "#);
         assert!(!written.toml.contains("hush") && !written.notes.concat().contains("hush"));
         assert!(import(text, Some("https://u:p@i.example:9200"), false).toml.contains("hosts = [\"https://i.example:9200\"]"));
-        assert!(import(text, None, true).toml.contains("[sources.wazuh]\nkind = \"wazuh\"\n\n[sources.elasticsearch]"));
+        let manager = import(text, None, true).toml;
+        assert!(manager.contains("[sources.wazuh]\nkind = \"wazuh\"\n# the status of agents"), "{manager}");
+        assert!(manager.contains("\n# password_file = \"/etc/shipper/wazuh-api.password\"\n\n[sources.elasticsearch]"), "{manager}");
         let cloud = import("data_sources: {elasticsearch: {cloud_id: 'c:ZQ==', api_key: hush}, wazuh: {enabled: false}}", None, false);
         assert!(
             cloud.toml.contains("cloud_id = \"c:ZQ==\"") && cloud.toml.contains("api_key_file = \"/etc/shipper/elasticsearch.api_key\"")
