@@ -32,7 +32,7 @@ mod with_engine {
 
     use shipper::scan::{
         buffer::{Engine, Job, Names, hashes::Hashes},
-        children::{Children, Program, child},
+        children::{Children, NothingKept, Program, child},
         rules,
         settings::Settings,
         task::RelPath,
@@ -88,7 +88,7 @@ mod with_engine {
         let mut files: Vec<PathBuf> = fs::read_dir(samples).expect("samples").map(|entry| entry.expect("an entry").path()).collect();
         files.sort();
         // Its own binary is this one.
-        let children = Children::start(Program::own(), &settings, None, Arc::new(|_, _, _| None)).expect("a child");
+        let children = Children::start(Program::own(), &settings, None, Arc::new(NothingKept)).expect("a child");
         children.scan(job(&files[0]), open(&files[0])).wait().expect("an outcome");
         let pids: Vec<u32> = children.pids();
 
