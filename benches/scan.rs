@@ -22,6 +22,7 @@ fn main() -> std::process::ExitCode {
 #[cfg(feature = "scan")]
 mod with_engine {
     use std::{
+        collections::VecDeque,
         fs::{self, File},
         os::fd::AsFd,
         path::{Path, PathBuf},
@@ -30,9 +31,11 @@ mod with_engine {
         time::{Duration, Instant},
     };
 
+    use shipper::limits::CHILD_FILES_AT_ONCE;
     use shipper::scan::{
         buffer::{Engine, Job, Names, hashes::Hashes},
-        children::{Children, NothingKept, Program, child},
+        children::{Children, Lost, NothingKept, Program, answer::Answer, child},
+        outcome::Outcome,
         rules,
         settings::Settings,
         task::RelPath,
@@ -40,7 +43,7 @@ mod with_engine {
     };
 
     /// How often all samples are scanned.
-    const ROUNDS: usize = 15;
+    const ROUNDS: usize = 40;
 
     pub(super) fn main() -> ExitCode {
         if std::env::args().nth(1).as_deref() == Some("scan-child") {
@@ -112,10 +115,15 @@ mod with_engine {
 
             let all: Vec<String> = pids.iter().map(u32::to_string).chain(["self".to_owned()]).collect();
             let before = cpu(&all);
-            for chunk in files.chunks(8) {
-                let answers: Vec<_> = chunk.iter().map(|file| children.scan(job(file), open(file))).collect();
-                answers.into_iter().for_each(|answer| drop(divan::black_box(answer.wait().expect("an outcome"))));
+            // As many in hand as an agent has.
+            let mut in_hand = VecDeque::new();
+            for file in &files {
+                in_hand.push_back(children.scan(job(file), open(file)));
+                if in_hand.len() >= 2 * CHILD_FILES_AT_ONCE {
+                    in_hand.drain(..CHILD_FILES_AT_ONCE).for_each(scanned);
+                }
             }
+            in_hand.into_iter().for_each(scanned);
             children_cpu += cpu(&all) - before;
         }
         let rate = |cpu: u64| (ROUNDS * files.len()) as f64 / (cpu as f64 / 100.0);
@@ -151,6 +159,10 @@ mod with_engine {
             let kib = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map_or("", str::trim).to_owned();
             println!("child: resident {}, at most {}, address space at most {}", kib("VmRSS:"), kib("VmHWM:"), kib("VmPeak:"));
         }
+    }
+
+    fn scanned(answer: Answer<Result<Outcome, Lost>>) {
+        drop(divan::black_box(answer.wait().expect("an outcome")));
     }
 
     fn job(path: &Path) -> Job {

@@ -479,7 +479,7 @@ pub const UNPACK_NAME_BYTES: usize = 1024;
 /// Files after which a scan child is replaced by a fresh one.
 pub const CHILD_FILES_MAX: u32 = 5000;
 /// Files that a scan child has at once: the one it is at, and those that wait behind it.
-pub const CHILD_FILES_AT_ONCE: usize = 8;
+pub const CHILD_FILES_AT_ONCE: usize = 12;
 /// Bytes of messages that a scan child has not answered, beyond which it is given no more: far less than its socket holds.
 pub const CHILD_ASKED_BYTES: usize = 32 << 10;
 /// Milliseconds after which a file is slow, and what waits behind it is given to other children.

@@ -42,7 +42,7 @@ pub fn serve(socket: OwnedFd) -> ExitCode {
         std::thread::spawn(move || end_with(&watched));
     }
     let clock = SystemClock::new();
-    let mut link = Link { socket: Socket::new(socket), clock: &clock, waiting: VecDeque::new() };
+    let mut link = Link { socket: Socket::new(socket), clock: &clock, waiting: VecDeque::new(), is_due: false };
     match link.serve() {
         Ok(()) | Err(Gap::Closed) => ExitCode::SUCCESS,
         Err(gap) => {
@@ -73,6 +73,8 @@ struct Link<'a> {
     clock: &'a SystemClock,
     /// Files that came before what was waited for.
     waiting: VecDeque<Asked>,
+    /// Answers are sent and the bell is not rung.
+    is_due: bool,
 }
 
 /// A file to scan.
@@ -97,6 +99,20 @@ fn unasked(what: &str) -> Gap {
 impl Link<'_> {
     fn hear(&mut self) -> Result<(Ask, Vec<OwnedFd>), Gap> {
         self.socket.receive(for_ever(self.clock))
+    }
+    /// The same, with a ring of the bell before it waits.
+    fn next(&mut self) -> Result<(Ask, Vec<OwnedFd>), Gap> {
+        if self.is_due {
+            if let Some(next) = self.socket.received()? {
+                return Ok(next);
+            }
+            self.ring();
+        }
+        self.hear()
+    }
+    fn ring(&mut self) {
+        self.is_due = false;
+        self.socket.ring();
     }
     fn tell(&mut self, tell: &Tell) -> Result<(), Gap> {
         self.socket.send(tell, &[], for_ever(self.clock)).map(drop)
@@ -142,7 +158,7 @@ impl Link<'_> {
         loop {
             let asked = match self.waiting.pop_front() {
                 Some(asked) => asked,
-                None => match self.hear()? {
+                None => match self.next()? {
                     (Ask::Scan { number, job, unkept, rings }, mut files) => Asked { number, job, unkept, rings, fd: files.pop() },
                     (Ask::Forget, _) => {
                         self.forgot()?;
@@ -184,16 +200,16 @@ impl Link<'_> {
             match (self.tell(&answer), &mut answer) {
                 (Err(Gap::Long), Tell::Answer { answer: Answered::Done(outcome), .. }) => matches_of(outcome).for_each(shorten),
                 (told, _) => {
+                    self.is_due = true;
                     if rings {
-                        self.socket.ring();
+                        self.ring();
                     }
                     return told;
                 }
             }
         }
-        let told = self.tell(&answer);
-        self.socket.ring();
-        told
+        self.is_due = true;
+        self.tell(&answer)
     }
 
     /// After a file that took long, what waited behind it may have been given to somebody else.
@@ -223,7 +239,7 @@ impl Link<'_> {
     fn forgot(&mut self) -> Result<(), Gap> {
         self.waiting.clear();
         self.tell(&Tell::Forgot)?;
-        self.socket.ring();
+        self.ring();
         Ok(())
     }
 }
@@ -238,7 +254,7 @@ struct Around<'a, 'l> {
 impl Around<'_, '_> {
     fn ask(&mut self, hashed: &Tell) -> Result<Option<Outcome>, Gap> {
         self.link.tell(hashed)?;
-        self.link.socket.ring();
+        self.link.ring();
         loop {
             match self.link.hear()? {
                 (Ask::Cached { outcome }, _) => return Ok(outcome.map(|outcome| *outcome)),

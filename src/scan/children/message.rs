@@ -23,7 +23,7 @@ pub(super) enum Ask<J = Box<Job>> {
         job: J,
         /// Nothing is kept for files of so many bytes, so nobody need be asked.
         unkept: Option<u64>,
-        /// The bell is rung when it is answered.
+        /// The bell is rung when it is answered, as it is when nothing is left to do.
         rings: bool,
     },
     /// To [`Tell::Hashed`].

@@ -23,7 +23,7 @@ const LOOK: Nanos = SECOND / 4;
 const GLANCE: Nanos = SECOND / 50;
 const SLOW: Nanos = CHILD_SLOW_MS * 1_000_000;
 /// Files that a child still has when it is given more.
-const FEW: usize = CHILD_FILES_AT_ONCE / 2;
+const FEW: usize = CHILD_FILES_AT_ONCE / 3;
 
 /// What a thread does next.
 enum Next {
@@ -193,8 +193,8 @@ impl<'a> Turn<'a> {
             let left = files.len();
             self.numbers += 1;
             let unkept = file.size.filter(|size| !self.shared.kept.may_have(*size));
-            // The child rings while it still has a few, so that it does not wait; and at its last.
-            let rings = left == 0 || left == FEW;
+            // While it still has a few, so that it does not wait. It also rings when it has none.
+            let rings = left == FEW;
             let sent = self.child.scan(self.numbers, &file.job, &file.fd, unkept, rings);
             let bytes = *sent.as_ref().unwrap_or(&0);
             self.given.push_back(Given { number: self.numbers, file, bytes });
