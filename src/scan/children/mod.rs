@@ -145,6 +145,8 @@ struct Shared {
 
 struct Work {
     jobs: VecDeque<Waiting>,
+    /// Threads that wait for something new.
+    idle: usize,
     wanted: usize,
     /// Threads that run, by their number.
     running: BTreeSet<usize>,
@@ -233,6 +235,7 @@ impl Children {
             owners: Owners::read(),
             work: Mutex::new(Work {
                 jobs: VecDeque::new(),
+                idle: 0,
                 wanted: 0,
                 running: BTreeSet::new(),
                 pids: BTreeMap::new(),
@@ -260,8 +263,11 @@ impl Children {
         if !work.is_over {
             work.jobs.push_back(Waiting { job, fd, size, promise });
         }
+        let is_awaited = work.idle > 0;
         drop(work);
-        self.shared.changed.notify_one();
+        if is_awaited {
+            self.shared.changed.notify_one();
+        }
         answer
     }
 
@@ -270,7 +276,7 @@ impl Children {
         (self.shared.work().wanted, self.shared.busy.load(Ordering::Relaxed))
     }
 
-    /// Sets how many run. 0 stands still: files wait. One that is busy ends after its file.
+    /// Sets how many run. 0 stands still: files wait. One that is busy ends after the files it has.
     pub fn set_children(&self, wanted: usize) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());

@@ -4,7 +4,10 @@
 //! there. It answers a file before it begins the next: the first that has no answer is the one that it is at. If that one takes
 //! long, those behind it are taken back, for other children.
 
-use std::{collections::VecDeque, sync::atomic::Ordering};
+use std::{
+    collections::VecDeque,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
 
 use super::{
     Loaded, Lost, Shared, Waiting, Why, closed,
@@ -27,8 +30,8 @@ const FEW: usize = CHILD_FILES_AT_ONCE / 3;
 
 /// What a thread does next.
 enum Next {
-    Scan(VecDeque<Waiting>, std::sync::Arc<Loaded>),
-    Load(std::sync::Arc<Loaded>),
+    Scan(VecDeque<Waiting>, Arc<Loaded>),
+    Load(Arc<Loaded>),
 }
 
 pub(super) fn run(shared: &Shared, number: usize) {
@@ -87,7 +90,9 @@ fn next(shared: &Shared, number: usize, has: Option<u64>) -> Option<Next> {
                 return Some(Next::Load(set));
             }
         }
-        work = shared.changed.wait(work).unwrap_or_else(std::sync::PoisonError::into_inner);
+        work.idle += 1;
+        work = shared.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
+        work.idle -= 1;
     }
 }
 
