@@ -111,7 +111,8 @@ pub struct Record<'s> {
 pub enum Needles {
     /// Every frame.
     All,
-    /// Only frames that contain at least one of these byte strings, or a `\u` escape.
+    /// Only frames that contain at least one of these strings, or a `\u00` escape, which may hide one. Where one of them is
+    /// empty or not ASCII: every frame.
     Any(Vec<Vec<u8>>),
 }
 

@@ -89,6 +89,16 @@ pub struct Rabbitmq {
     pub queue: String,
     /// Else a classic one.
     pub is_quorum: bool,
+    pub tls: Tls,
+}
+
+/// PEM files of a client of TLS. They are read for each connection, so renewed ones count from the next one on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Who vouches for the other side, beside the system's CAs.
+    pub ca: Option<PathBuf>,
+    /// Our certificate, and its key.
+    pub own: Option<(PathBuf, PathBuf)>,
 }
 
 /// Topics of Kafka.

@@ -135,6 +135,16 @@ fn reader(cluster: &Embedded, dir: &Path) -> String {
     )
 }
 
+/// A broker with topic `in`, a folder with an empty state, and who writes into the topic.
+fn topic(partitions: u16) -> (Embedded, tempfile::TempDir, Writer) {
+    let cluster = Embedded::start(1).unwrap();
+    cluster.create_topic("in", partitions).unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::create_dir(dir.path().join("state")).unwrap();
+    let writer = Writer::open(&plain(&cluster.brokers().join(",")), "in");
+    (cluster, dir, writer)
+}
+
 fn numbers(dir: &Path) -> Vec<u64> {
     let text = std::fs::read_to_string(dir.join("out")).unwrap_or_default();
     let mut all: Vec<u64> = text.lines().map(|line| line[5..].split(',').next().unwrap().parse().unwrap()).collect();
@@ -144,11 +154,7 @@ fn numbers(dir: &Path) -> Vec<u64> {
 
 #[test]
 fn a_source_reads_every_partition_and_goes_on_where_it_was() {
-    let cluster = Embedded::start(1).unwrap();
-    cluster.create_topic("in", 3).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("state")).unwrap();
-    let mut writer = Writer::open(&plain(&cluster.brokers().join(",")), "in");
+    let (cluster, dir, mut writer) = topic(3);
     writer.write(0..3000);
     let started = reading(&cluster, dir.path());
     until("all is read", || numbers(dir.path()) == (0..3000).collect::<Vec<_>>());
@@ -165,14 +171,10 @@ fn a_source_reads_every_partition_and_goes_on_where_it_was() {
 
 #[test]
 fn the_later_of_checkpoint_and_group_says_where_reading_begins() {
-    let cluster = Embedded::start(1).unwrap();
-    cluster.create_topic("in", 1).unwrap();
-    let mut writer = Writer::open(&plain(&cluster.brokers().join(",")), "in");
+    let (cluster, one, mut writer) = topic(1);
     writer.write(0..100);
-    let [one, two] = [(); 2].map(|()| tempfile::tempdir().unwrap());
-    for dir in [&one, &two] {
-        std::fs::create_dir(dir.path().join("state")).unwrap();
-    }
+    let two = tempfile::tempdir().unwrap();
+    std::fs::create_dir(two.path().join("state")).unwrap();
     let started = reading(&cluster, one.path());
     until("all is read", || numbers(one.path()).len() == 100);
     assert!(started.agent.drain());
@@ -192,11 +194,7 @@ fn the_later_of_checkpoint_and_group_says_where_reading_begins() {
 
 #[test]
 fn an_outage_of_the_brokers_is_waited_out() {
-    let cluster = Embedded::start(1).unwrap();
-    cluster.create_topic("in", 1).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("state")).unwrap();
-    let mut writer = Writer::open(&plain(&cluster.brokers().join(",")), "in");
+    let (cluster, dir, mut writer) = topic(1);
     writer.write(0..10);
     let started = reading(&cluster, dir.path());
     let stands = |wanted: fn(&State) -> bool| {
@@ -216,11 +214,7 @@ fn an_outage_of_the_brokers_is_waited_out() {
 /// The group knows of none of it, but the agent does: it was away for so long that it lost the partition, and got it back.
 #[test]
 fn a_partition_that_comes_back_after_an_outage_goes_on_where_it_was_settled() {
-    let cluster = Embedded::start(1).unwrap();
-    cluster.create_topic("in", 1).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("state")).unwrap();
-    let mut writer = Writer::open(&plain(&cluster.brokers().join(",")), "in");
+    let (cluster, dir, mut writer) = topic(1);
     writer.write(0..10);
     let config = reader(&cluster, dir.path()).replace("commit_interval = \"100ms\"", "commit_interval = \"0s\"");
     let started = start(&config, &dir.path().join("state"), io::Engine::Pread);
@@ -243,13 +237,9 @@ fn a_partition_that_comes_back_after_an_outage_goes_on_where_it_was_settled() {
 
 #[test]
 fn what_is_refused_is_in_another_topic_and_the_sums_add_up() {
-    let cluster = Embedded::start(1).unwrap();
-    cluster.create_topic("in", 1).unwrap();
+    let (cluster, dir, mut writer) = topic(1);
     cluster.create_topic("dlq", 1).unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    std::fs::create_dir(dir.path().join("state")).unwrap();
     let brokers = cluster.brokers().join(",");
-    let mut writer = Writer::open(&plain(&brokers), "in");
     writer.write(0..10);
     writer.keyed("host-1", "{\"cut");
     writer.write(10..20);

@@ -308,6 +308,7 @@ mod rabbitmq {
             password_file: given("RABBITMQ_PASSWORD_FILE").map(Into::into),
             queue: queue.into(),
             is_quorum,
+            tls: settings::Tls::default(),
         })
     }
 
@@ -468,5 +469,32 @@ mod rabbitmq {
         assert!(why.contains("refuses us") && !why.contains("shipper-secret"), "{why}");
         let nowhere = settings::Rabbitmq { url: "amqp://127.0.0.1:1/%2f".into(), ..settings_of(queue, true).unwrap() };
         check(nowhere, 5).expect("a broker that is away may come");
+    }
+
+    /// The TLS port of that broker wants a certificate of its CA, and has one that the CA vouches for.
+    #[cfg(feature = "amqp-tls")]
+    #[test]
+    fn over_tls_the_ca_vouches_for_the_broker_and_our_certificate_for_us() {
+        let (Some(plain), Some(url), Some(certs)) =
+            (settings_of(&fresh("scan-tls"), false), given("RABBITMQ_TLS_URL"), given("RABBITMQ_CERTS"))
+        else {
+            return;
+        };
+        let file = |name: &str| std::path::Path::new(&certs).join(name);
+        let (ca, own) = (Some(file("ca.pem")), Some((file("alice.pem"), file("alice.key"))));
+        let with = |ca: Option<std::path::PathBuf>, own: Option<_>| {
+            check(settings::Rabbitmq { url: url.clone(), tls: settings::Tls { ca, own }, ..plain.clone() }, 5)
+        };
+        with(ca.clone(), own.clone()).unwrap();
+        assert_eq!(messages(&plain.queue), Some(0), "it has made the queue");
+        let named = |why: Result<(), String>, what: &str| {
+            let why = why.unwrap_err();
+            assert!(why.contains(what) && why.contains("scan.queue.rabbitmq.tls"), "{why}");
+        };
+        named(with(None, own.clone()), "UnknownIssuer");
+        named(with(ca.clone(), None), "CertificateRequired");
+        named(with(ca.clone(), Some((file("stranger.pem"), file("stranger.key")))), "ertificate");
+        named(with(Some(file("nothing.pem")), own.clone()), "nothing.pem");
+        named(with(ca, Some((file("server.bundle.pem"), file("ca.pem")))), "ertificate");
     }
 }

@@ -44,8 +44,8 @@ check_bare() {
 
 # Everything that only a build with YARA has: units, the kill tests of the agent, the demo.
 check_scan() {
-  cargo test --features scan --lib scan
-  cargo test --features scan --test it scan
+  cargo test --features scan,amqp-tls --lib scan
+  cargo test --features scan,amqp-tls --test it scan
 }
 
 # Without cargo bench's own flag divan runs each bench once and measures nothing.

@@ -26,11 +26,18 @@ rabbitmq_start() {
   local -a rabbitmq_vars
   [[ $1 == rabbitmq ]] || return 0 # the mapper comes with the server
   rabbitmq_environment
+  certs
   # Ours and in the foreground: else the server starts one for everybody, on all addresses, and nobody ends it.
   mkdir -p "$dir/rabbitmq-epmd"
   alive rabbitmq-epmd || spawn rabbitmq-epmd env ERL_EPMD_ADDRESS=127.0.0.1 epmd -port "$(port rabbitmq.epmd)"
   cat >"$at/rabbitmq.conf" <<CONF
 listeners.tcp.default = 127.0.0.1:$(port rabbitmq)
+listeners.ssl.default = 127.0.0.1:$(port rabbitmq.tls)
+ssl_options.cacertfile = $dir/certs/ca.pem
+ssl_options.certfile = $dir/certs/server.pem
+ssl_options.keyfile = $dir/certs/server.key
+ssl_options.verify = verify_peer
+ssl_options.fail_if_no_peer_cert = true
 disk_free_limit.absolute = 50MB
 vm_memory_high_watermark.absolute = 512MB
 log.console = true
@@ -41,6 +48,8 @@ CONF
   cat >"$at/env" <<ENV
 RABBITMQ_URL=amqp://127.0.0.1:$(port rabbitmq)/%2f
 RABBITMQ_PASSWORD_FILE=$at/password
+RABBITMQ_TLS_URL=amqps://localhost:$(port rabbitmq.tls)/%2f
+RABBITMQ_CERTS=$dir/certs
 ENV
   # The start script itself: Debian's wrapper in sbin changes the user and the folder.
   spawn rabbitmq env "${rabbitmq_vars[@]}" /usr/lib/rabbitmq/bin/rabbitmq-server

@@ -32,6 +32,8 @@ use lapin::{
         BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, BasicRejectOptions, ConfirmSelectOptions,
         ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
     },
+    runtime::default_runtime,
+    tcp::{OwnedIdentity, OwnedTLSConfig},
     types::{AMQPValue, FieldTable, LongString, ShortString},
     uri::{AMQPScheme, AMQPUri},
 };
@@ -92,7 +94,14 @@ impl From<Away> for Trouble {
 
 impl From<Error> for Trouble {
     fn from(error: Error) -> Self {
-        let ErrorKind::ProtocolError(told) = error.kind() else { return Self::Away(error.to_string()) };
+        let ErrorKind::ProtocolError(told) = error.kind() else {
+            let text = error.to_string();
+            return if text.to_ascii_lowercase().contains("certificate") {
+                Self::Wrong(format!("{text}; see scan.queue.rabbitmq.tls, and the name in url: the broker's certificate must be for it"))
+            } else {
+                Self::Away(text)
+            };
+        };
         let text = told.get_message().to_string();
         match told.get_id() {
             406 => Self::Unequal(text),
@@ -165,12 +174,24 @@ impl Place {
         Ok(uri)
     }
 
+    /// What vouches for the broker, and for us. Files are read at each connection.
+    fn tls(&self) -> Result<OwnedTLSConfig, Trouble> {
+        let tls = &self.settings.tls;
+        let cert_chain = tls.ca.as_ref().map(|ca| String::from_utf8(pem("ca", ca)?).map_err(|e| no_pem("ca", ca, &e))).transpose()?;
+        let identity = match &tls.own {
+            Some((cert, key)) => Some(OwnedIdentity::PKCS8 { pem: pem("cert", cert)?, key: pem("key", key)? }),
+            None => None,
+        };
+        Ok(OwnedTLSConfig { identity, cert_chain })
+    }
+
     /// Connects, and makes what is to be there. Gives back the channel that publishes.
     async fn open(&self) -> Result<(Connection, Channel), Trouble> {
         let uri = self.uri()?;
         let at = format!("{}:{}", uri.authority.host, uri.authority.port);
         let named = ConnectionProperties::default().with_connection_name(LongString::from(format!("shipper {}", self.node)));
-        let connection = within(&format!("{at} gives no connection"), Connection::connect_uri(uri, named)).await?;
+        let connecting = Connection::connect_uri_with_config(uri, named, self.tls()?, default_runtime()?);
+        let connection = within(&format!("{at} gives no connection"), connecting).await?;
         let channel = within(&at, connection.create_channel()).await?;
         within(&at, channel.confirm_select(ConfirmSelectOptions::default())).await?;
         self.declare(&channel).await?;
@@ -468,6 +489,15 @@ enum Never {}
 
 fn password(path: &Path) -> Result<Secret, Trouble> {
     Secret::from_file(path).map_err(Trouble::Wrong)
+}
+
+/// The bytes of a file that `tls.` and this name.
+fn pem(setting: &str, path: &Path) -> Result<Vec<u8>, Trouble> {
+    std::fs::read(path).map_err(|error| no_pem(setting, path, &error))
+}
+
+fn no_pem(setting: &str, path: &Path, error: &dyn std::fmt::Display) -> Trouble {
+    Trouble::Wrong(format!("scan.queue.rabbitmq.tls.{setting} {}: {error}; give a PEM file that we may read", path.display()))
 }
 
 /// Waits no longer than [`ASK`] for what the broker answers.

@@ -11,7 +11,7 @@ use crate::{
     scan::{
         monitor,
         settings::{
-            Algorithm, Balance, Cleanup, Correlate, Kafka, Queue, QueueKind, Rabbitmq, Role, Root, Rules, Settings, Unpack, Workers,
+            Algorithm, Balance, Cleanup, Correlate, Kafka, Queue, QueueKind, Rabbitmq, Role, Root, Rules, Settings, Tls, Unpack, Workers,
         },
     },
 };
@@ -127,6 +127,13 @@ pub static SCAN: &[Field] = &[
         "zeek_yara_tasks",
         "The queue; what cannot be scanned goes to the one with `.dead` behind its name.",
     ),
+    Field::optional(
+        "queue.rabbitmq.tls.ca",
+        Type::Path,
+        "PEM file with the CA that vouches for an `amqps://` broker, beside the system's CAs.",
+    ),
+    Field::optional("queue.rabbitmq.tls.cert", Type::Path, "PEM file with our certificate, for a broker that wants one; with tls.key."),
+    Field::optional("queue.rabbitmq.tls.key", Type::Path, "PEM file with its key, without a password."),
     Field::new("queue.rabbitmq.type", Type::Choice(&["quorum", "classic"]), "quorum", "What the queue is declared as."),
     Field::new("queue.kafka.brokers", Type::Texts, "[\"localhost:9092\"]", "Brokers that are asked first."),
     Field::new("queue.kafka.topic", Type::Text, "zeek-yara-tasks", "The topic; beside it `.high`, `.low` and `.dead`."),
@@ -420,6 +427,7 @@ fn queue(section: &mut Section<'_>) -> Queue {
             password_file: section.opt_path("queue.rabbitmq.password_file"),
             queue: section.text("queue.rabbitmq.queue"),
             is_quorum: section.choice("queue.rabbitmq.type") == "quorum",
+            tls: rabbitmq_tls(section),
         }),
         "kafka" => QueueKind::Kafka(Kafka {
             brokers: section.texts("queue.kafka.brokers"),
@@ -451,6 +459,17 @@ fn rabbitmq_url(section: &mut Section<'_>) -> String {
         section.wrong("queue.rabbitmq.url", what);
     }
     url
+}
+
+fn rabbitmq_tls(section: &mut Section<'_>) -> Tls {
+    let [ca, cert, key] = ["ca", "cert", "key"].map(|file| section.opt_path(&format!("queue.rabbitmq.tls.{file}")));
+    if cert.is_some() != key.is_some() {
+        section.wrong("queue.rabbitmq.tls.cert", "and queue.rabbitmq.tls.key need each other; set both or none");
+    }
+    if (ca.is_some() || cert.is_some()) && section.text("queue.rabbitmq.url").starts_with("amqp://") {
+        section.wrong("queue.rabbitmq.tls.ca", "and its neighbours say nothing without TLS; write queue.rabbitmq.url as amqps://…");
+    }
+    Tls { ca, own: cert.zip(key) }
 }
 
 fn workers(section: &mut Section<'_>) -> Workers {
