@@ -22,6 +22,7 @@ fn main() -> std::process::ExitCode {
 #[cfg(feature = "scan")]
 mod with_engine {
     use std::{
+        collections::VecDeque,
         fs::{self, File},
         os::fd::AsFd,
         path::{Path, PathBuf},
@@ -30,17 +31,19 @@ mod with_engine {
         time::{Duration, Instant},
     };
 
+    use shipper::limits::CHILD_FILES_AT_ONCE;
     use shipper::scan::{
         buffer::{Engine, Job, Names, hashes::Hashes},
-        children::{Children, Program, child},
+        children::{Children, Lost, NothingKept, Program, answer::Answer, child},
+        outcome::Outcome,
         rules,
         settings::Settings,
         task::RelPath,
         yara::{self, Set},
     };
 
-    /// How often all samples are scanned.
-    const ROUNDS: usize = 15;
+    /// How often all samples are scanned: one child sees them all, and is replaced after 5000.
+    const ROUNDS: usize = 25;
 
     pub(super) fn main() -> ExitCode {
         if std::env::args().nth(1).as_deref() == Some("scan-child") {
@@ -88,7 +91,7 @@ mod with_engine {
         let mut files: Vec<PathBuf> = fs::read_dir(samples).expect("samples").map(|entry| entry.expect("an entry").path()).collect();
         files.sort();
         // Its own binary is this one.
-        let children = Children::start(Program::own(), &settings, None, Arc::new(|_, _, _| None)).expect("a child");
+        let children = Children::start(Program::own(), &settings, None, Arc::new(NothingKept)).expect("a child");
         children.scan(job(&files[0]), open(&files[0])).wait().expect("an outcome");
         let pids: Vec<u32> = children.pids();
 
@@ -112,10 +115,15 @@ mod with_engine {
 
             let all: Vec<String> = pids.iter().map(u32::to_string).chain(["self".to_owned()]).collect();
             let before = cpu(&all);
-            for chunk in files.chunks(8) {
-                let answers: Vec<_> = chunk.iter().map(|file| children.scan(job(file), open(file))).collect();
-                answers.into_iter().for_each(|answer| drop(divan::black_box(answer.wait().expect("an outcome"))));
+            // As many in hand as an agent has.
+            let mut in_hand = VecDeque::new();
+            for file in &files {
+                in_hand.push_back(children.scan(job(file), open(file)));
+                if in_hand.len() >= 2 * CHILD_FILES_AT_ONCE {
+                    in_hand.drain(..CHILD_FILES_AT_ONCE).for_each(scanned);
+                }
             }
+            in_hand.into_iter().for_each(scanned);
             children_cpu += cpu(&all) - before;
         }
         let rate = |cpu: u64| (ROUNDS * files.len()) as f64 / (cpu as f64 / 100.0);
@@ -151,6 +159,10 @@ mod with_engine {
             let kib = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map_or("", str::trim).to_owned();
             println!("child: resident {}, at most {}, address space at most {}", kib("VmRSS:"), kib("VmHWM:"), kib("VmPeak:"));
         }
+    }
+
+    fn scanned(answer: Answer<Result<Outcome, Lost>>) {
+        drop(divan::black_box(answer.wait().expect("an outcome")));
     }
 
     fn job(path: &Path) -> Job {

@@ -478,6 +478,12 @@ pub const UNPACK_RATIO_FREE_BYTES: u64 = 1 << 20;
 pub const UNPACK_NAME_BYTES: usize = 1024;
 /// Files after which a scan child is replaced by a fresh one.
 pub const CHILD_FILES_MAX: u32 = 5000;
+/// Files that a scan child has at once: the one it is at, and those that wait behind it.
+pub const CHILD_FILES_AT_ONCE: usize = 12;
+/// Bytes of messages that a scan child has not answered, beyond which it is given no more: far less than its socket holds.
+pub const CHILD_ASKED_BYTES: usize = 32 << 10;
+/// Milliseconds after which a file is slow, and what waits behind it is given to other children.
+pub const CHILD_SLOW_MS: u64 = 100;
 /// Seconds beyond its own deadline after which a scan child is killed.
 pub const CHILD_GRACE_S: u64 = 5;
 /// Seconds within which a scan child must have read its rules.

@@ -19,7 +19,7 @@ use argh::FromArgs;
 use super::{CONFIG, IO, UNAVAILABLE, USAGE, progress::Progress};
 use crate::scan::{
     buffer::{Job, unseen},
-    children::{Children, Lost, Program, ReloadError, answer::Answer},
+    children::{Children, Lost, NothingKept, Program, ReloadError, answer::Answer},
     outcome::{Outcome, Reason, Verdict},
     settings::Settings,
     task::RelPath,
@@ -102,7 +102,7 @@ pub fn run(args: &Scan) -> anyhow::Result<ExitCode> {
     if !args.rules.is_empty() {
         settings.rules.paths = args.rules.clone();
     }
-    let children = match Children::start(Program::own(), &settings, None, Arc::new(|_, _, _| None)) {
+    let children = match Children::start(Program::own(), &settings, None, Arc::new(NothingKept)) {
         Ok(children) => children,
         Err(error) => return Ok(refused(&error)),
     };

@@ -8,7 +8,7 @@ use super::{CONFIG, refused};
 use crate::{
     cli::tell,
     scan::{
-        children::{Children, Program, ReloadError},
+        children::{Children, NothingKept, Program, ReloadError},
         rules::{RuleError, RulesView},
         settings::Settings,
     },
@@ -59,7 +59,7 @@ pub(super) fn run(args: &Rules) -> anyhow::Result<ExitCode> {
         settings.rules.paths = args.paths.clone();
     }
     settings.rules.relaxed = !args.strict;
-    let view = match Children::start(Program::own(), &settings, None, Arc::new(|_, _, _| None)) {
+    let view = match Children::start(Program::own(), &settings, None, Arc::new(NothingKept)) {
         Ok(children) => children.rules(),
         // Nothing compiles, and why is what was asked for.
         Err(ReloadError::Refused { errors, .. }) => Arc::new(RulesView { errors, ..RulesView::default() }),

@@ -24,6 +24,8 @@ struct Slot<T> {
 struct Told<T> {
     answer: Option<T>,
     waker: Option<Waker>,
+    /// A thread waits.
+    is_awaited: bool,
 }
 
 impl<T> Slot<T> {
@@ -36,7 +38,7 @@ impl<T> Slot<T> {
 ///
 /// - `unkept`: the answer if nobody gives one.
 pub(super) fn promise<T>(unkept: T) -> (Promise<T>, Answer<T>) {
-    let slot = Arc::new(Slot { told: Mutex::new(Told { answer: None, waker: None }), is_told: Condvar::new() });
+    let slot = Arc::new(Slot { told: Mutex::new(Told { answer: None, waker: None, is_awaited: false }), is_told: Condvar::new() });
     (Promise { slot: slot.clone(), unkept: Some(unkept) }, Answer(slot))
 }
 
@@ -50,9 +52,11 @@ impl<T> Drop for Promise<T> {
     fn drop(&mut self) {
         let mut told = self.slot.lock();
         told.answer = self.unkept.take();
-        let waker = told.waker.take();
+        let (waker, is_awaited) = (told.waker.take(), told.is_awaited);
         drop(told);
-        self.slot.is_told.notify_all();
+        if is_awaited {
+            self.slot.is_told.notify_all();
+        }
         if let Some(waker) = waker {
             waker.wake();
         }
@@ -66,7 +70,10 @@ impl<T> Answer<T> {
         loop {
             match told.answer.take() {
                 Some(answer) => return answer,
-                None => told = self.0.is_told.wait(told).unwrap_or_else(PoisonError::into_inner),
+                None => {
+                    told.is_awaited = true;
+                    told = self.0.is_told.wait(told).unwrap_or_else(PoisonError::into_inner);
+                }
             }
         }
     }

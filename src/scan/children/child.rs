@@ -1,6 +1,7 @@
 //! The other side: a process that reads descriptors it is sent, scans, and answers. Feature `scan`.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io::{self, Read, Write},
     os::fd::OwnedFd,
@@ -14,12 +15,12 @@ use rustix::{
 
 use super::{
     confine,
-    message::{Ask, Tell},
+    message::{Answered, Ask, Tell},
     socket::{Gap, Socket, Until},
 };
 use crate::{
-    clock::SystemClock,
-    limits::{RULE_COMPILED_BYTES, RULE_TEXT_BYTES},
+    clock::{Clock, Nanos, SystemClock},
+    limits::{CHILD_SLOW_MS, RULE_COMPILED_BYTES, RULE_TEXT_BYTES},
     scan::{
         buffer::{self, Job, Limits, Surroundings, unseen},
         outcome::{Match, Outcome, Reason, Verdict},
@@ -41,7 +42,7 @@ pub fn serve(socket: OwnedFd) -> ExitCode {
         std::thread::spawn(move || end_with(&watched));
     }
     let clock = SystemClock::new();
-    let link = Link { socket: Socket::new(socket), clock: &clock };
+    let mut link = Link { socket: Socket::new(socket), clock: &clock, waiting: VecDeque::new(), is_due: false };
     match link.serve() {
         Ok(()) | Err(Gap::Closed) => ExitCode::SUCCESS,
         Err(gap) => {
@@ -62,23 +63,62 @@ fn end_with(socket: &OwnedFd) {
     }
 }
 
+/// Nanoseconds after which a file was slow: the agent looks for others to take what waits behind it.
+const SLOW: Nanos = CHILD_SLOW_MS * 1_000_000 / 2;
+/// Bytes of a buffer that the next file gets too.
+const BUFFER_KEPT: usize = 4 << 20;
+
 struct Link<'a> {
     socket: Socket,
     clock: &'a SystemClock,
+    /// Files that came before what was waited for.
+    waiting: VecDeque<Asked>,
+    /// Answers are sent and the bell is not rung.
+    is_due: bool,
+}
+
+/// A file to scan.
+struct Asked {
+    number: u64,
+    job: Box<Job>,
+    unkept: Option<u64>,
+    rings: bool,
+    /// `None` if none came.
+    fd: Option<OwnedFd>,
+}
+
+/// Until when.
+fn for_ever(clock: &SystemClock) -> Until<'_> {
+    Until { clock, deadline: None }
+}
+
+fn unasked(what: &str) -> Gap {
+    Gap::Io(io::Error::other(what.to_owned()))
 }
 
 impl Link<'_> {
-    fn until(&self) -> Until<'_> {
-        Until { clock: self.clock, deadline: None }
+    fn hear(&mut self) -> Result<(Ask, Vec<OwnedFd>), Gap> {
+        self.socket.receive(for_ever(self.clock))
     }
-    fn hear(&self) -> Result<(Ask, Vec<OwnedFd>), Gap> {
-        self.socket.receive(self.until())
+    /// The same, with a ring of the bell before it waits.
+    fn next(&mut self) -> Result<(Ask, Vec<OwnedFd>), Gap> {
+        if self.is_due {
+            if let Some(next) = self.socket.received()? {
+                return Ok(next);
+            }
+            self.ring();
+        }
+        self.hear()
     }
-    fn tell(&self, tell: &Tell) -> Result<(), Gap> {
-        self.socket.send(tell, &[], self.until())
+    fn ring(&mut self) {
+        self.is_due = false;
+        self.socket.ring();
+    }
+    fn tell(&mut self, tell: &Tell) -> Result<(), Gap> {
+        self.socket.send(tell, &[], for_ever(self.clock)).map(drop)
     }
 
-    fn serve(&self) -> Result<(), Gap> {
+    fn serve(&mut self) -> Result<(), Gap> {
         let mut asked = self.hear()?;
         loop {
             match asked {
@@ -86,21 +126,26 @@ impl Link<'_> {
                     self.tell(&Tell::Compiled { error: compile(files, relaxed).err() })?;
                     asked = self.hear()?;
                 }
-                (Ask::Load { limits }, files) => match open(files) {
-                    // Scanners borrow the set, so they live as long as this call.
-                    Ok(set) => asked = self.with(&set, &limits)?,
-                    Err(error) => {
-                        self.tell(&Tell::Loaded { error: Some(error) })?;
-                        asked = self.hear()?;
+                (Ask::Load { limits }, mut files) => {
+                    if let Some(bell) = files.pop() {
+                        self.socket.take_bell(bell);
                     }
-                },
-                (Ask::Scan { .. } | Ask::Cached { .. }, _) => return Err(Gap::Io(io::Error::other("asked to scan without rules"))),
+                    match open(files) {
+                        // Scanners borrow the set, so they live as long as this call.
+                        Ok(set) => asked = self.with(&set, &limits)?,
+                        Err(error) => {
+                            self.tell(&Tell::Loaded { error: Some(error) })?;
+                            asked = self.hear()?;
+                        }
+                    }
+                }
+                (Ask::Scan { .. } | Ask::Cached { .. } | Ask::Forget, _) => return Err(unasked("asked to scan without rules")),
             }
         }
     }
 
     /// Scans with one set until another message comes, and gives that.
-    fn with(&self, set: &Set, limits: &Limits) -> Result<(Ask, Vec<OwnedFd>), Gap> {
+    fn with(&mut self, set: &Set, limits: &Limits) -> Result<(Ask, Vec<OwnedFd>), Gap> {
         let rules = settings::Rules {
             matches_max: limits.matches_max,
             match_bytes: limits.match_bytes,
@@ -108,62 +153,127 @@ impl Link<'_> {
             ..settings::Rules::default()
         };
         let mut scanners = set.scanners(&rules);
+        let (mut bytes, clock) = (Vec::new(), self.clock);
         self.tell(&Tell::Loaded { error: None })?;
         loop {
-            let (job, mut files) = match self.hear()? {
-                (Ask::Scan { job }, files) => (job, files),
-                other => return Ok(other),
-            };
-            let answer =
-                match files.pop().ok_or_else(|| io::Error::other("no file came with the job")).and_then(|fd| read(fd, &job, limits)) {
-                    Ok(Content::Bytes(bytes)) => {
-                        let mut around = Around { link: self, gap: None };
-                        let outcome = buffer::scan(&bytes, &job, limits, &mut scanners, &mut around, self.clock);
-                        if let Some(gap) = around.gap {
-                            return Err(gap);
-                        }
-                        Tell::Done { outcome: Box::new(outcome) }
+            let asked = match self.waiting.pop_front() {
+                Some(asked) => asked,
+                None => match self.next()? {
+                    (Ask::Scan { number, job, unkept, rings }, mut files) => Asked { number, job, unkept, rings, fd: files.pop() },
+                    (Ask::Forget, _) => {
+                        self.forgot()?;
+                        continue;
                     }
-                    Ok(Content::Answer(outcome)) => Tell::Done { outcome },
-                    Ok(Content::Changed) => Tell::Changed,
-                    Err(error) => Tell::Unread { error: error.to_string() },
-                };
-            self.answer(answer)?;
+                    other => return Ok(other),
+                },
+            };
+            let began = self.clock.mono();
+            let Asked { number, job, unkept, rings, fd } = asked;
+            let read = fd.ok_or_else(|| io::Error::other("no file came with the job")).and_then(|fd| read(&fd, &job, limits, &mut bytes));
+            let answer = match read {
+                Ok(Content::Whole) => {
+                    let mut around = Around { link: self, unkept, gap: None };
+                    let outcome = buffer::scan(&bytes, &job, limits, &mut scanners, &mut around, clock);
+                    if let Some(gap) = around.gap {
+                        return Err(gap);
+                    }
+                    Answered::Done(Box::new(outcome))
+                }
+                Ok(Content::Answer(outcome)) => Answered::Done(outcome),
+                Ok(Content::Changed) => Answered::Changed,
+                Err(error) => Answered::Unread(error.to_string()),
+            };
+            self.answer(number, answer, rings)?;
+            if bytes.capacity() > BUFFER_KEPT {
+                bytes = Vec::new();
+            }
+            if self.clock.mono().saturating_sub(began) >= SLOW {
+                self.look()?;
+            }
         }
     }
 
     /// Sends an answer, if need be a shorter one: places of matches go before what else is told of them.
-    fn answer(&self, mut answer: Tell) -> Result<(), Gap> {
+    fn answer(&mut self, number: u64, answer: Answered, rings: bool) -> Result<(), Gap> {
+        let mut answer = Tell::Answer { number, answer };
         for shorten in [shorten_places as fn(&mut Match), shorten_matches] {
             match (self.tell(&answer), &mut answer) {
-                (Err(Gap::Long), Tell::Done { outcome }) => matches_of(outcome).for_each(shorten),
-                (told, _) => return told,
+                (Err(Gap::Long), Tell::Answer { answer: Answered::Done(outcome), .. }) => matches_of(outcome).for_each(shorten),
+                (told, _) => {
+                    self.is_due = true;
+                    if rings {
+                        self.ring();
+                    }
+                    return told;
+                }
             }
         }
+        self.is_due = true;
         self.tell(&answer)
+    }
+
+    /// After a file that took long, what waited behind it may have been given to somebody else.
+    fn look(&mut self) -> Result<(), Gap> {
+        while let Some((ask, files)) = self.socket.received()? {
+            let is_last = matches!(ask, Ask::Forget);
+            self.put(ask, files)?;
+            if is_last {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps what is not for now.
+    fn put(&mut self, ask: Ask, mut files: Vec<OwnedFd>) -> Result<(), Gap> {
+        match ask {
+            Ask::Scan { number, job, unkept, rings } => {
+                self.waiting.push_back(Asked { number, job, unkept, rings, fd: files.pop() });
+                Ok(())
+            }
+            Ask::Forget => self.forgot(),
+            Ask::Compile { .. } | Ask::Load { .. } | Ask::Cached { .. } => Err(unasked("another message came in place of a file")),
+        }
+    }
+
+    fn forgot(&mut self) -> Result<(), Gap> {
+        self.waiting.clear();
+        self.tell(&Tell::Forgot)?;
+        self.ring();
+        Ok(())
     }
 }
 
 /// Asks the agent. After a gap there is nobody to ask.
-struct Around<'a> {
-    link: &'a Link<'a>,
+struct Around<'a, 'l> {
+    link: &'a mut Link<'l>,
+    unkept: Option<u64>,
     gap: Option<Gap>,
 }
 
-impl Surroundings for Around<'_> {
-    fn cached(&mut self, sha256: &str, size: u64, rules_version: &str) -> Option<Outcome> {
-        let hashed = Tell::Hashed { sha256: sha256.into(), size, rules_version: rules_version.into() };
-        match self.link.tell(&hashed).and_then(|()| self.link.hear()) {
-            Ok((Ask::Cached { outcome }, _)) => outcome.map(|outcome| *outcome),
-            Ok(_) => {
-                self.gap = Some(Gap::Io(io::Error::other("another message came in place of an answer")));
-                None
-            }
-            Err(gap) => {
-                self.gap = Some(gap);
-                None
+impl Around<'_, '_> {
+    fn ask(&mut self, hashed: &Tell) -> Result<Option<Outcome>, Gap> {
+        self.link.tell(hashed)?;
+        self.link.ring();
+        loop {
+            match self.link.hear()? {
+                (Ask::Cached { outcome }, _) => return Ok(outcome.map(|outcome| *outcome)),
+                (ask, files) => self.link.put(ask, files)?,
             }
         }
+    }
+}
+
+impl Surroundings for Around<'_, '_> {
+    fn cached(&mut self, sha256: &str, size: u64, rules_version: &str) -> Option<Outcome> {
+        if self.unkept == Some(size) {
+            return None;
+        }
+        let hashed = Tell::Hashed { sha256: sha256.into(), size, rules_version: rules_version.into() };
+        self.ask(&hashed).unwrap_or_else(|gap| {
+            self.gap = Some(gap);
+            None
+        })
     }
 
     fn unpacking(&mut self) {
@@ -175,15 +285,16 @@ impl Surroundings for Around<'_> {
 
 /// A file as it was read.
 enum Content {
-    Bytes(Vec<u8>),
+    /// It is in the buffer.
+    Whole,
     /// It is not read.
     Answer(Box<Outcome>),
     Changed,
 }
 
 /// Reads the whole file into one buffer, which everything else is about.
-fn read(fd: OwnedFd, job: &Job, limits: &Limits) -> io::Result<Content> {
-    let before = fstat(&fd)?;
+fn read(fd: &OwnedFd, job: &Job, limits: &Limits, bytes: &mut Vec<u8>) -> io::Result<Content> {
+    let before = fstat(fd)?;
     let answer = |reason, size| {
         let mut outcome = unseen(job, Verdict::Error, reason);
         outcome.size = size;
@@ -196,29 +307,35 @@ fn read(fd: OwnedFd, job: &Job, limits: &Limits) -> io::Result<Content> {
     if size > limits.file_bytes_max {
         return answer(Reason::TooLarge, size);
     }
-    let room = usize::try_from(size).unwrap_or(0).saturating_add(1);
-    let mut bytes = Vec::with_capacity(room);
+    bytes.clear();
+    // One more than there should be, so that the end is seen without asking again.
+    bytes.reserve_exact(usize::try_from(size).unwrap_or(0).saturating_add(1));
     let mut at = 0u64;
     loop {
         if bytes.capacity() == bytes.len() {
             // It grows while it is read, which is said below.
             bytes.reserve(64 << 10);
         }
-        let got = rustix::io::pread(&fd, rustix::buffer::spare_capacity(&mut bytes), at)?;
-        if got == 0 {
-            break;
-        }
+        let room = bytes.capacity() - bytes.len();
+        let got = match rustix::io::pread(fd, rustix::buffer::spare_capacity(bytes), at) {
+            Err(rustix::io::Errno::INTR) => continue,
+            got => got?,
+        };
         at += u64::try_from(got).unwrap_or(0);
         if at > limits.file_bytes_max {
             return answer(Reason::TooLarge, at);
         }
+        // A read that is short, and yet brought all that the file had, met its end; whether it still is the end is asked below.
+        if got == 0 || (got < room && at >= size) {
+            break;
+        }
     }
-    let after = fstat(&fd)?;
+    let after = fstat(fd)?;
     let identity = |stat: &Stat| (stat.st_size, stat.st_mtime, stat.st_mtime_nsec, stat.st_ctime, stat.st_ctime_nsec);
     if identity(&before) != identity(&after) || at != size {
         return Ok(Content::Changed);
     }
-    Ok(Content::Bytes(bytes))
+    Ok(Content::Whole)
 }
 
 fn matches_of(outcome: &mut Outcome) -> impl Iterator<Item = &mut Match> {

@@ -1,13 +1,14 @@
 //! Scan children: processes that look into files, so that this one never does.
 //!
 //! ```text
-//! scan ──→ queue ──→ thread scan-N ══ socket, open files ══ child N   (one file at a time)
+//! scan ──→ queue ──→ thread scan-N ══ socket, open files ══ child N   (one file at a time, a few that wait behind it)
 //!                         ▲
 //! reload: files → sources → a child that compiles → set (memory, sealed) ──→ each child, between two files
 //! ```
 //!
 //! One OS thread holds one child. A child that dies, or is late, is replaced, and its file is given back with the reason:
-//! whoever asked decides whether it is tried again. The parent never holds the bytes of a file.
+//! whoever asked decides whether it is tried again; files that waited behind it go to other children. The parent never holds the
+//! bytes of a file.
 //!
 //! Refuses to know tasks, and to retry.
 
@@ -21,6 +22,7 @@ mod owners;
 mod process;
 mod reload;
 mod socket;
+mod thread;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -43,10 +45,26 @@ use super::{
     rules::{Refusal, RuleError, RulesView},
     settings::{self, Settings},
 };
-use crate::limits::CHILD_FILES_MAX;
 
-/// Asks for a kept outcome by SHA-256, size and version of the rules. Called on threads that may wait.
-pub type Cached = Arc<dyn Fn(&str, u64, &str) -> Option<Outcome> + Send + Sync>;
+/// Outcomes of earlier scans.
+pub trait Kept: Send + Sync {
+    /// `false` if there is surely none for a file of so many bytes.
+    fn may_have(&self, size: u64) -> bool;
+    /// The one of these bytes and rules. Called on threads that may wait.
+    fn get(&self, sha256: &str, size: u64, rules_version: &str) -> Option<Outcome>;
+}
+
+/// Nothing is kept.
+pub struct NothingKept;
+
+impl Kept for NothingKept {
+    fn may_have(&self, _: u64) -> bool {
+        false
+    }
+    fn get(&self, _: &str, _: u64, _: &str) -> Option<Outcome> {
+        None
+    }
+}
 
 /// What a child runs.
 #[derive(Clone, Debug)]
@@ -116,7 +134,7 @@ struct Shared {
     limits: Limits,
     rules: settings::Rules,
     state: Option<PathBuf>,
-    cached: Cached,
+    kept: Arc<dyn Kept>,
     owners: Owners,
     work: Mutex<Work>,
     /// There is something new in `work`.
@@ -127,6 +145,8 @@ struct Shared {
 
 struct Work {
     jobs: VecDeque<Waiting>,
+    /// Threads that wait for something new.
+    idle: usize,
     wanted: usize,
     /// Threads that run, by their number.
     running: BTreeSet<usize>,
@@ -140,6 +160,8 @@ struct Work {
 struct Waiting {
     job: Job,
     fd: OwnedFd,
+    /// Bytes, when it was opened; `None` if nobody can say.
+    size: Option<u64>,
     promise: Promise<Result<Outcome, Lost>>,
 }
 
@@ -173,12 +195,12 @@ impl Children {
     /// Loads the rules, and starts as many children as the settings say.
     ///
     /// - `state`: where compiled rules are kept; `None` compiles at each start.
-    /// - `cached`: asked for every file before rules are.
+    /// - `kept`: asked before rules are.
     ///
     /// # Errors
     /// There is no rule, no child can be run, or this build has no engine.
-    pub fn start(program: Program, settings: &Settings, state: Option<PathBuf>, cached: Cached) -> Result<Self, ReloadError> {
-        match Self::start_or_wait(program, settings, state, cached)? {
+    pub fn start(program: Program, settings: &Settings, state: Option<PathBuf>, kept: Arc<dyn Kept>) -> Result<Self, ReloadError> {
+        match Self::start_or_wait(program, settings, state, kept)? {
             (children, None) => Ok(children),
             (_, Some(refused)) => Err(refused),
         }
@@ -193,7 +215,7 @@ impl Children {
         program: Program,
         settings: &Settings,
         state: Option<PathBuf>,
-        cached: Cached,
+        kept: Arc<dyn Kept>,
     ) -> Result<(Self, Option<ReloadError>), ReloadError> {
         if !cfg!(feature = "scan") {
             return Err(ReloadError::NotBuilt);
@@ -209,10 +231,11 @@ impl Children {
             limits: Limits::from(settings),
             rules: settings.rules.clone(),
             state,
-            cached,
+            kept,
             owners: Owners::read(),
             work: Mutex::new(Work {
                 jobs: VecDeque::new(),
+                idle: 0,
                 wanted: 0,
                 running: BTreeSet::new(),
                 pids: BTreeMap::new(),
@@ -230,16 +253,21 @@ impl Children {
 
     /// Scans an open file. The first that is asked for is the first that is begun.
     pub fn scan(&self, mut job: Job, fd: OwnedFd) -> Answer<Result<Outcome, Lost>> {
-        if job.owner.is_empty() {
-            job.owner = self.shared.owners.of(&fd);
+        let stat = rustix::fs::fstat(&fd).ok();
+        if let Some(stat) = stat.filter(|_| job.owner.is_empty()) {
+            job.owner = self.shared.owners.of(&stat);
         }
+        let size = stat.and_then(|stat| u64::try_from(stat.st_size).ok());
         let (promise, answer) = promise(Err(closed()));
         let mut work = self.shared.work();
         if !work.is_over {
-            work.jobs.push_back(Waiting { job, fd, promise });
+            work.jobs.push_back(Waiting { job, fd, size, promise });
         }
+        let is_awaited = work.idle > 0;
         drop(work);
-        self.shared.changed.notify_one();
+        if is_awaited {
+            self.shared.changed.notify_one();
+        }
         answer
     }
 
@@ -248,7 +276,7 @@ impl Children {
         (self.shared.work().wanted, self.shared.busy.load(Ordering::Relaxed))
     }
 
-    /// Sets how many run. 0 stands still: files wait. One that is busy ends after its file.
+    /// Sets how many run. 0 stands still: files wait. One that is busy ends after the files it has.
     pub fn set_children(&self, wanted: usize) {
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);
         threads.retain(|thread| !thread.is_finished());
@@ -257,7 +285,7 @@ impl Children {
         for number in 0..wanted {
             if !work.is_over && work.running.insert(number) {
                 let shared = self.shared.clone();
-                match std::thread::Builder::new().name(format!("scan-{number}")).spawn(move || run(&shared, number)) {
+                match std::thread::Builder::new().name(format!("scan-{number}")).spawn(move || thread::run(&shared, number)) {
                     Ok(thread) => threads.push(thread),
                     Err(error) => {
                         work.running.remove(&number);
@@ -328,106 +356,6 @@ impl Drop for Children {
     fn drop(&mut self) {
         self.end();
     }
-}
-
-/// What a thread does next.
-enum Next {
-    Scan(Box<Waiting>, Arc<Loaded>),
-    Load(Arc<Loaded>),
-}
-
-/// The life of one thread: it keeps one child, with the newest rules, and gives it files.
-fn run(shared: &Shared, number: usize) {
-    let mut process: Option<Process> = None;
-    // The set that could not be loaded: tried again for a file, not for itself.
-    let mut failed = None;
-    while let Some(next) = next(shared, number, process.as_ref().map(|process| process.generation).or(failed)) {
-        let set = match &next {
-            Next::Scan(_, set) | Next::Load(set) => set.clone(),
-        };
-        let ready = ready(shared, &mut process, &set);
-        shared.keep_pid(number, process.as_ref());
-        failed = ready.as_ref().err().map(|_| set.generation);
-        match (next, ready) {
-            (Next::Load(_), Ok(())) => {}
-            (Next::Load(_), Err(error)) => {
-                tracing::error!(error, number, "a scan child cannot be made ready; it is tried again for the next file")
-            }
-            (Next::Scan(work, _), Err(error)) => work.promise.keep(Err(Lost { why: Why::Io, text: error })),
-            (Next::Scan(work, _), Ok(())) => {
-                let Waiting { job, fd, promise } = *work;
-                let Some(child) = &mut process else { continue };
-                shared.busy.fetch_add(1, Ordering::Relaxed);
-                let task = job.task_id.clone();
-                let is_over = || shared.work().is_over;
-                let answer = child.scan(job, &fd, shared.limits.timeout_s, &shared.cached, &is_over);
-                shared.busy.fetch_sub(1, Ordering::Relaxed);
-                if let Err(lost) = &answer
-                    && matches!(lost.why, Why::Child | Why::Timeout | Why::Closed)
-                {
-                    if lost.why != Why::Closed {
-                        shared.deaths.fetch_add(1, Ordering::Relaxed);
-                        tracing::warn!(
-                            number,
-                            pid = child.pid(),
-                            task,
-                            why = lost.text,
-                            "a scan child was lost; it is replaced, its file is given back"
-                        );
-                    }
-                    process = None;
-                    shared.keep_pid(number, None);
-                }
-                // Before a next one is taken: whoever waits may end us now.
-                promise.keep(answer);
-            }
-        }
-        if process.as_ref().is_some_and(|process| process.files >= CHILD_FILES_MAX) {
-            process = None;
-            shared.keep_pid(number, None);
-        }
-    }
-}
-
-/// Waits for something to do; `None` if this thread is no longer wanted.
-///
-/// - `has`: the set that its child has.
-fn next(shared: &Shared, number: usize, has: Option<u64>) -> Option<Next> {
-    let mut work = shared.work();
-    loop {
-        if work.is_over || number >= work.wanted {
-            // Under the lock, so that whoever wants this number again starts it again.
-            work.running.remove(&number);
-            work.pids.remove(&number);
-            // A wake-up that was meant for a file goes on to another thread.
-            shared.changed.notify_one();
-            return None;
-        }
-        if let Some(set) = work.set.clone() {
-            if let Some(job) = work.jobs.pop_front() {
-                return Some(Next::Scan(Box::new(job), set));
-            }
-            if has != Some(set.generation) {
-                return Some(Next::Load(set));
-            }
-        }
-        work = shared.changed.wait(work).unwrap_or_else(PoisonError::into_inner);
-    }
-}
-
-/// A child with this set.
-fn ready(shared: &Shared, process: &mut Option<Process>, set: &Loaded) -> Result<(), String> {
-    let mut child = match process.take() {
-        Some(child) if child.generation == set.generation => {
-            *process = Some(child);
-            return Ok(());
-        }
-        Some(child) => child,
-        None => Process::start(&shared.program).map_err(|error| format!("no scan child can be started: {error}"))?,
-    };
-    child.load(set.generation, &shared.limits, &set.file).map_err(|error| format!("a scan child cannot load the rules: {error}"))?;
-    *process = Some(child);
-    Ok(())
 }
 
 #[cfg(all(test, feature = "scan"))]

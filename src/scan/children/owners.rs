@@ -1,6 +1,8 @@
 //! Names of files' owners, for rules that ask for them: children cannot look.
 
-use std::{collections::BTreeMap, os::fd::OwnedFd};
+use std::collections::BTreeMap;
+
+use rustix::fs::Stat;
 
 /// What `/etc/passwd` says; others are their number.
 pub(super) struct Owners(BTreeMap<u32, String>);
@@ -22,9 +24,8 @@ impl Owners {
         Self(passwd.split(|byte| *byte == b'\n').rev().filter_map(row).collect())
     }
 
-    /// The owner of an open file; empty if nobody can say.
-    pub(super) fn of(&self, fd: &OwnedFd) -> String {
-        let Ok(stat) = rustix::fs::fstat(fd) else { return String::new() };
+    /// The owner of a file.
+    pub(super) fn of(&self, stat: &Stat) -> String {
         self.0.get(&stat.st_uid).cloned().unwrap_or_else(|| stat.st_uid.to_string())
     }
 }

@@ -2,29 +2,29 @@
 
 use std::{
     io,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
     process::{Child, Command, Stdio},
 };
 
 use serde::de::DeserializeOwned;
 
 use super::{
-    Cached, Lost, Program, Why,
+    Program,
     message::{Ask, Tell},
     socket::{self, Gap, Socket, Until},
 };
 use crate::{
     clock::{Clock, Nanos, SystemClock},
-    limits::{CHILD_GRACE_S, CHILD_LOAD_S, RULE_COMPILE_S},
+    limits::{CHILD_LOAD_S, RULE_COMPILE_S},
     scan::{
         buffer::{Job, Limits},
         outcome::Outcome,
     },
 };
 
-const SECOND: Nanos = 1_000_000_000;
-/// Nanoseconds between two looks at whether the agent wants to end, while a file is scanned.
-const LOOK: Nanos = SECOND / 4;
+pub(super) const SECOND: Nanos = 1_000_000_000;
+/// Nanoseconds for a message to go out: the little that a child has not read yet never fills the socket.
+const SEND: Nanos = 5 * SECOND;
 
 /// A running child.
 pub(super) struct Process {
@@ -71,7 +71,7 @@ impl Process {
     /// In words: the child died, was too slow, or could not.
     pub(super) fn compile(&mut self, relaxed: bool, sources: &OwnedFd, out: &OwnedFd) -> Result<(), String> {
         let until = self.clock.mono() + RULE_COMPILE_S * SECOND;
-        self.ask(&Ask::Compile { relaxed }, &[sources, out], until)?;
+        self.ask(&Ask::Compile { relaxed }, &[sources.as_fd(), out.as_fd()], until)?;
         match self.hear(until)? {
             Tell::Compiled { error } => error.map_or(Ok(()), Err),
             other => Err(format!("answered something else: {other:?}")),
@@ -80,7 +80,8 @@ impl Process {
 
     pub(super) fn load(&mut self, generation: u64, limits: &Limits, set: &OwnedFd) -> Result<(), String> {
         let until = self.clock.mono() + CHILD_LOAD_S * SECOND;
-        self.ask(&Ask::Load { limits: limits.clone() }, &[set], until)?;
+        let bell = self.socket.hang_bell().map_err(|error| format!("no bell: {error}"))?;
+        self.ask(&Ask::Load { limits: limits.clone() }, &[set.as_fd(), bell.as_fd()], until)?;
         match self.hear(until)? {
             Tell::Loaded { error: None } => {
                 self.generation = generation;
@@ -91,51 +92,59 @@ impl Process {
         }
     }
 
-    /// Scans one file. After [`Why::Child`], [`Why::Timeout`] and [`Why::Closed`] the process is of no use.
-    pub(super) fn scan(
-        &mut self,
-        job: Job,
-        fd: &OwnedFd,
-        timeout_s: u64,
-        cached: &Cached,
-        is_over: &dyn Fn() -> bool,
-    ) -> Result<Outcome, Lost> {
+    /// Gives a file to scan after those it has. Gives how many bytes that took.
+    ///
+    /// - `number`: by which its answer is known.
+    /// - `unkept`: a size for whose files nothing is kept.
+    /// - `rings`: its answer ends [`wait`](Self::wait).
+    ///
+    /// # Errors
+    /// In words: the child is of no use any more.
+    pub(super) fn scan(&mut self, number: u64, job: &Job, fd: &OwnedFd, unkept: Option<u64>, rings: bool) -> Result<usize, String> {
         self.files += 1;
-        let began = self.clock.mono();
-        let mut deadline = began + (timeout_s + CHILD_GRACE_S) * SECOND;
-        self.ask(&Ask::Scan { job: Box::new(job) }, &[fd], deadline).map_err(|text| Lost { why: Why::Child, text })?;
-        loop {
-            let look = (self.clock.mono() + LOOK).min(deadline);
-            let tell: Tell = match self.socket.receive(Until { clock: &self.clock, deadline: Some(look) }) {
-                Ok((tell, _)) => tell,
-                Err(Gap::Late) if is_over() => return Err(Lost { why: Why::Closed, text: "the scan was ended".into() }),
-                Err(Gap::Late) if self.clock.mono() < deadline => continue,
-                Err(Gap::Late) => {
-                    let text = format!("the scan child was killed after {} s", (self.clock.mono() - began) / SECOND);
-                    return Err(Lost { why: Why::Timeout, text });
-                }
-                Err(gap) => return Err(Lost { why: Why::Child, text: self.end_of(&gap) }),
-            };
-            match tell {
-                Tell::Hashed { sha256, size, rules_version } => {
-                    let outcome = cached(&sha256, size, &rules_version).map(Box::new);
-                    self.ask(&Ask::Cached { outcome }, &[], deadline).map_err(|text| Lost { why: Why::Child, text })?;
-                }
-                // All members together have three times as long as a file.
-                Tell::Unpacking => deadline = began + (3 * timeout_s + CHILD_GRACE_S) * SECOND,
-                Tell::Done { outcome } => return Ok(*outcome),
-                Tell::Changed => return Err(Lost { why: Why::Changed, text: "the file changed while it was read".into() }),
-                Tell::Unread { error } => return Err(Lost { why: Why::Io, text: format!("the file cannot be read: {error}") }),
-                Tell::Compiled { .. } | Tell::Loaded { .. } => {
-                    return Err(Lost { why: Why::Child, text: "the scan child answered something else".into() });
-                }
-            }
+        let until = self.clock.mono() + SEND;
+        self.ask(&Ask::Scan { number, job, unkept, rings }, &[fd.as_fd()], until)
+    }
+
+    /// # Errors
+    /// In words: the child is of no use any more.
+    pub(super) fn tell_kept(&mut self, outcome: Option<Outcome>) -> Result<(), String> {
+        let until = self.clock.mono() + SEND;
+        self.ask(&Ask::<&Job>::Cached { outcome: outcome.map(Box::new) }, &[], until).map(drop)
+    }
+
+    /// Takes back what it has not begun; [`Tell::Forgot`] says that it knows.
+    ///
+    /// # Errors
+    /// In words: the child is of no use any more.
+    pub(super) fn forget(&mut self) -> Result<(), String> {
+        let until = self.clock.mono() + SEND;
+        self.ask(&Ask::<&Job>::Forget, &[], until).map(drop)
+    }
+
+    /// Waits for its bell, or its end, until then.
+    pub(super) fn wait(&mut self, until: Nanos) -> Result<(), String> {
+        let waited = self.socket.wait(Until { clock: &self.clock, deadline: Some(until) });
+        waited.map_err(|gap| self.end_of(&gap))
+    }
+
+    /// What it has said.
+    ///
+    /// # Errors
+    /// In words: it has said all that it ever will.
+    pub(super) fn said(&mut self) -> Result<Option<Tell>, String> {
+        match self.socket.received() {
+            Ok(said) => Ok(said.map(|(tell, _)| tell)),
+            Err(gap) => Err(self.end_of(&gap)),
         }
     }
 
-    fn ask(&mut self, ask: &Ask, files: &[&OwnedFd], deadline: Nanos) -> Result<(), String> {
-        let files: Vec<_> = files.iter().map(|fd| fd.as_fd()).collect();
-        let sent = self.socket.send(ask, &files, Until { clock: &self.clock, deadline: Some(deadline) });
+    pub(super) fn now(&self) -> Nanos {
+        self.clock.mono()
+    }
+
+    fn ask(&mut self, ask: &Ask<&Job>, files: &[BorrowedFd<'_>], deadline: Nanos) -> Result<usize, String> {
+        let sent = self.socket.send(ask, files, Until { clock: &self.clock, deadline: Some(deadline) });
         sent.map_err(|gap| self.end_of(&gap))
     }
 

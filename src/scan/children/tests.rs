@@ -37,8 +37,8 @@ fn the_child_of_other_tests() {
     }
 }
 
-fn nobody() -> Cached {
-    Arc::new(|_, _, _| None)
+fn nobody() -> Arc<NothingKept> {
+    Arc::new(NothingKept)
 }
 
 fn settings(rules: &Path, children: usize) -> Settings {
@@ -150,6 +150,58 @@ fn a_killed_child_is_replaced_and_its_file_given_back() {
 }
 
 #[test]
+fn files_around_the_one_that_killed_a_child_are_answered() {
+    let dir = rules(SLOW);
+    let children = Children::start(program(), &settings(dir.path(), 0), None, nobody()).unwrap();
+    let quick = |name: &str| children.scan(job(name), bytes(b"EICAR"));
+    let before: Vec<_> = ["a", "b", "c"].map(quick).into();
+    let slow = children.scan(job("slow"), bytes(&slow_file()));
+    let behind: Vec<_> = ["d", "e", "f"].map(quick).into();
+    // One child has them all.
+    children.set_children(1);
+    for answer in before {
+        assert_eq!(names(&answer.wait().unwrap()), ["eicar"]);
+    }
+    kill_process(busy_pid(&children), Signal::KILL).unwrap();
+    assert_eq!(slow.wait().unwrap_err().why, Why::Child);
+    for answer in behind {
+        assert_eq!(names(&answer.wait().unwrap()), ["eicar"], "it was not begun, so nobody hears of it");
+    }
+    assert_eq!(children.deaths(), 1);
+}
+
+#[test]
+fn files_behind_a_slow_one_go_to_other_children() {
+    let dir = rules(SLOW);
+    let children = Children::start(program(), &settings(dir.path(), 0), None, nobody()).unwrap();
+    let slow = children.scan(job("slow"), bytes(&slow_file()));
+    let behind: Vec<_> = (0..6).map(|n| children.scan(job(&n.to_string()), bytes(b"EICAR"))).collect();
+    children.set_children(1);
+    busy_pid(&children);
+    until(|| (children.shared.work().jobs.len() == 6).then_some(()));
+    children.set_children(2);
+    for answer in behind {
+        assert_eq!(names(&answer.wait().unwrap()), ["eicar"]);
+    }
+    assert_eq!(children.children(), (2, 1), "the slow one is still at its file");
+    children.end();
+    assert_eq!(slow.wait().unwrap_err().why, Why::Closed);
+}
+
+#[test]
+fn each_file_has_its_own_time_from_when_it_is_begun() {
+    let dir = rules(SLOW);
+    let mut settings = settings(dir.path(), 1);
+    settings.timeout_s = 3;
+    let children = Children::start(program(), &settings, None, nobody()).unwrap();
+    let answers: Vec<_> = (0..4).map(|n| children.scan(job(&n.to_string()), bytes(&slow_file()))).collect();
+    for answer in answers {
+        assert_eq!(answer.wait().unwrap().reasons, [Reason::Timeout], "the rules stopped, nobody killed a child");
+    }
+    assert_eq!(children.deaths(), 0, "four took longer than one may");
+}
+
+#[test]
 fn ending_does_not_wait_for_a_slow_file() {
     let dir = rules(SLOW);
     let children = Children::start(program(), &settings(dir.path(), 1), None, nobody()).unwrap();
@@ -258,24 +310,42 @@ fn compiled_rules_are_kept_and_only_used_for_what_they_were_made_of() {
     assert!(matches!(&broken, ReloadError::Compile(why) if why.contains("ended")), "{broken}");
 }
 
+/// Keeps one outcome.
+#[derive(Default)]
+struct OneKept {
+    outcome: Mutex<Option<Outcome>>,
+    asked: AtomicU32,
+}
+
+impl Kept for OneKept {
+    fn may_have(&self, size: u64) -> bool {
+        self.outcome.lock().unwrap().as_ref().is_some_and(|kept| kept.size == size)
+    }
+    fn get(&self, sha256: &str, size: u64, version: &str) -> Option<Outcome> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        let kept = self.outcome.lock().unwrap().clone()?;
+        (kept.sha256 == sha256 && kept.size == size && kept.rules_version == version).then_some(kept)
+    }
+}
+
 #[test]
 fn what_is_known_is_not_scanned_again() {
     let dir = rules("rule eicar { strings: $a = \"EICAR\" condition: $a } rule scr { condition: extension == \".scr\" }");
-    let kept: Arc<Mutex<Option<Outcome>>> = Arc::default();
-    let asked = Arc::new(AtomicU32::new(0));
-    let (inside, counted) = (kept.clone(), asked.clone());
-    let cached: Cached = Arc::new(move |sha256, size, version| {
-        counted.fetch_add(1, Ordering::Relaxed);
-        inside.lock().unwrap().clone().filter(|kept| kept.sha256 == sha256 && kept.size == size && kept.rules_version == version)
-    });
-    let children = Children::start(program(), &settings(dir.path(), 1), None, cached).unwrap();
+    let known = Arc::new(OneKept::default());
+    let children = Children::start(program(), &settings(dir.path(), 1), None, known.clone()).unwrap();
     let first = children.scan(job("a.txt"), bytes(b"EICAR")).wait().unwrap();
     assert!(!first.cached);
-    *kept.lock().unwrap() = Some(first);
+    assert_eq!(known.asked.load(Ordering::Relaxed), 0, "nobody is asked for what nobody has");
+    *known.outcome.lock().unwrap() = Some(first);
     let again = children.scan(job("b.scr"), bytes(b"EICAR")).wait().unwrap();
     assert_eq!((again.cached, names(&again), again.task_id.as_str()), (true, vec!["eicar", "scr"], "t-b.scr"));
-    assert!(!children.scan(job("c"), bytes(b"other")).wait().unwrap().cached);
-    assert_eq!(asked.load(Ordering::Relaxed), 3);
+    assert!(!children.scan(job("c"), bytes(b"other")).wait().unwrap().cached, "the same size, other bytes");
+    assert_eq!(known.asked.load(Ordering::Relaxed), 2);
+    assert!(!children.scan(job("d"), bytes(b"of another size")).wait().unwrap().cached);
+    assert_eq!(known.asked.load(Ordering::Relaxed), 2);
+    // With others behind it, which come while it waits for its answer.
+    let many: Vec<_> = (0..12).map(|n| children.scan(job(&n.to_string()), bytes(b"EICAR"))).collect();
+    assert!(many.into_iter().all(|answer| answer.wait().unwrap().cached));
 }
 
 #[test]

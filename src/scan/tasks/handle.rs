@@ -25,6 +25,7 @@ use super::{
     ids::Ids,
     open,
     rows::{AuditRow, Cached, Fault, TaskRow, Thing, View, decode, file_key, get, get_file, state_key, verdict_key},
+    sizes::Sizes,
     store::Store,
     thread::{Asked, Board, Order, Reading, Shared, SharedClock, Writer, read},
 };
@@ -52,6 +53,7 @@ struct Inner {
     shared: Arc<Shared>,
     clock: SharedClock,
     limits: Limits,
+    sizes: Arc<Sizes>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -101,6 +103,7 @@ impl Tasks {
         let io = |source| OpenError::Io { path: dir.join(open::FILE), source };
         let database = open::open(dir)?;
         let memory = open::load(&database, dir, &limits)?;
+        let sizes = memory.sizes.clone();
         let ids = Ids::open().map_err(io)?;
         let shared = Arc::new(Shared::new(database));
         let (orders, for_writer) = channel();
@@ -123,7 +126,7 @@ impl Tasks {
             // They end with the last handle.
             thread::Builder::new().name(name.into()).spawn(move || read(&shared, &readings)).map_err(io)?;
         }
-        let inner = Inner { orders, looks, lists, shared, clock, limits, writer: Mutex::new(Some(writer)) };
+        let inner = Inner { orders, looks, lists, shared, clock, limits, sizes, writer: Mutex::new(Some(writer)) };
         Ok(Self { inner: Arc::new(inner), barren: Arc::default() })
     }
 
@@ -286,6 +289,10 @@ impl Tasks {
             let cached: Option<Cached> = get(&view.verdicts, "verdicts", &key)?;
             Ok(cached.filter(|cached| cached.at >= oldest).map(|cached| Outcome { cached: true, ..cached.outcome }))
         })
+    }
+    /// `false` if [`cached`](Self::cached) surely finds nothing for a file of so many bytes.
+    pub fn may_have_cached(&self, size: u64) -> bool {
+        self.inner.sizes.may_hold(size)
     }
     pub fn known(&self, root: &str, path: &RelPath) -> Answer<Option<Known>> {
         let key = file_key(root, path);

@@ -27,6 +27,7 @@ mod repair;
 mod retention;
 mod rows;
 mod said;
+mod sizes;
 mod store;
 #[cfg(test)]
 mod tests;

@@ -77,6 +77,7 @@ pub(super) fn load(database: &Database, dir: &Path, limits: &Limits) -> Result<M
             tables.write().meta.insert("format", FORMAT)?;
         }
         let memory = Memory::load(&tables, limits, Counts::default())?;
+        memory.count_sizes(&tables)?;
         drop(tables);
         txn.commit()?;
         Ok(Ok(memory))

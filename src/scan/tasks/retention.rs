@@ -4,7 +4,7 @@ use redb::{ReadableTable, ReadableTableMetadata};
 
 use super::{
     Nanos, alerts,
-    rows::{AuditRow, Fault, decode, get_file, state_key},
+    rows::{AuditRow, Fault, decode, get_file, state_key, verdict_size},
     store::Store,
 };
 
@@ -63,6 +63,7 @@ fn verdict(store: &mut Store<'_, '_>) -> Result<bool, Fault> {
     let open = store.tables.write();
     open.verdict_ages.remove((at, key.as_str()))?;
     open.verdicts.remove(key.as_str())?;
+    store.memory.sizes_gone.push(verdict_size(&key));
     Ok(true)
 }
 

@@ -240,6 +240,11 @@ pub(super) fn verdict_key(sha256: &str, size: u64, rules_version: &str) -> Strin
     format!("{rules_version} {sha256} {size}")
 }
 
+/// The size in a key of `verdicts`.
+pub(super) fn verdict_size(key: &str) -> u64 {
+    key.rsplit(' ').next().and_then(|size| size.parse().ok()).unwrap_or(0)
+}
+
 /// `alerts`.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct AlertRow {

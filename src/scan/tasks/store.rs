@@ -1,5 +1,7 @@
 //! Each operation, on the live tasks and on the rows, in one transaction.
 
+use std::sync::Arc;
+
 use redb::{ReadableTable, ReadableTableMetadata};
 use serde_json::{Map, Value};
 
@@ -11,9 +13,10 @@ use super::{
     ids::Ids,
     rows::{
         AuditRow, Cached, End, Fault, FileRow, Tables, TaskRow, Thing, decode, encode, file_key, get, get_file, state_key, told_name,
-        verdict_key,
+        verdict_key, verdict_size,
     },
     said,
+    sizes::Sizes,
 };
 use crate::{
     limits::MONITOR_RECORDS,
@@ -35,6 +38,10 @@ pub(super) struct Memory {
     pub cancelled: u64,
     pub done: u64,
     pub alerts: u64,
+    /// Of verdicts. Whoever asks for verdicts looks at it too.
+    pub sizes: Arc<Sizes>,
+    /// Sizes of verdicts that go with the next commit.
+    pub sizes_gone: Vec<u64>,
 }
 
 impl Memory {
@@ -56,7 +63,23 @@ impl Memory {
             |state| -> Result<u64, Fault> { Ok(open.states.range((state_key(state), "")..(state_key(state) + 1, ""))?.count() as u64) };
         let (dead, cancelled) = (count(State::Dead)?, count(State::Cancelled)?);
         let done = open.states.len()?.saturating_sub(dead + cancelled);
-        Ok(Self { core, counts, dead, cancelled, done, alerts: open.alerts.len()? })
+        let alerts = open.alerts.len()?;
+        Ok(Self { core, counts, dead, cancelled, done, alerts, sizes: Arc::default(), sizes_gone: Vec::new() })
+    }
+
+    /// Counts the verdicts that are kept, once for as long as the store is open.
+    pub fn count_sizes(&self, tables: &Tables<'_>) -> Result<(), Fault> {
+        for row in tables.read().verdict_ages.iter()? {
+            self.sizes.add(verdict_size(row?.0.value().1));
+        }
+        Ok(())
+    }
+
+    /// After a commit.
+    pub fn committed(&mut self) {
+        for size in self.sizes_gone.drain(..) {
+            self.sizes.remove(size);
+        }
     }
 
     pub fn figures(&self, limits: &Limits) -> Figures {
@@ -498,8 +521,9 @@ impl Store<'_, '_> {
         let now = self.now;
         let before = get::<Cached>(&self.tables.read().verdicts, "verdicts", &key)?.map(|cached| cached.at);
         let open = self.tables.write();
-        if let Some(at) = before {
-            open.verdict_ages.remove((at, key.as_str()))?;
+        match before {
+            Some(at) => drop(open.verdict_ages.remove((at, key.as_str()))?),
+            None => self.memory.sizes.add(outcome.size),
         }
         open.verdict_ages.insert((now, key.as_str()), ())?;
         open.verdicts.insert(key.as_str(), encode(&Cached { at: now, outcome: outcome.clone() }).as_slice())?;

@@ -197,6 +197,7 @@ impl Writer {
             }
         }
         self.shared.waiting.fetch_sub(batch.len(), Ordering::Relaxed);
+        self.memory.committed();
         self.publish();
         for job in batch {
             job.publish();
@@ -243,6 +244,7 @@ impl Writer {
         let tables = Tables::new(&txn).map_err(|fault| (None, fault))?;
         let mut memory = Memory::load(&tables, &self.limits, counts.clone()).map_err(|fault| (None, fault))?;
         memory.core.count_from(&self.memory.core);
+        memory.sizes = self.memory.sizes.clone();
         self.memory = memory;
         Ok(())
     }

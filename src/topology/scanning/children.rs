@@ -14,7 +14,7 @@ use crate::{
     ring::Signal,
     scan::{
         buffer::Job,
-        children::{Cached, Children, Lost, Program, ReloadError, Why},
+        children::{Children, Kept, Lost, Program, ReloadError, Why},
         outcome::Outcome,
         rules::{RuleError, RulesView},
         settings::{Role, Settings},
@@ -37,6 +37,18 @@ pub(super) struct Scanner {
     roots: Vec<(String, String)>,
 }
 
+/// What the task store keeps.
+struct Verdicts(Tasks);
+
+impl Kept for Verdicts {
+    fn may_have(&self, size: u64) -> bool {
+        self.0.may_have_cached(size)
+    }
+    fn get(&self, sha256: &str, size: u64, rules_version: &str) -> Option<Outcome> {
+        self.0.cached(sha256, size, rules_version).wait().ok().flatten()
+    }
+}
+
 /// Why the rules in use stay, and what is wrong with the others.
 pub(super) type Stays = (String, Vec<RuleError>);
 
@@ -53,11 +65,10 @@ impl Scanner {
             return Ok(Self { children: None, roots });
         }
         let settings = Settings { children, ..plan.settings.clone() };
-        let asked = tasks.clone();
-        let cached: Cached = Arc::new(move |sha256, size, version| asked.cached(sha256, size, version).wait().ok().flatten());
         let program = plan.child_socket.clone().or_else(packaged).map_or_else(Program::own, Program::at);
-        let (children, refused) = Children::start_or_wait(program, &settings, Some(state_dir.to_owned()), cached)
-            .map_err(|error| ScanError::Children(error.to_string()))?;
+        let (children, refused) =
+            Children::start_or_wait(program, &settings, Some(state_dir.to_owned()), Arc::new(Verdicts(tasks.clone())))
+                .map_err(|error| ScanError::Children(error.to_string()))?;
         if let Some((why, errors)) = refused.map(stays) {
             tracing::error!("nothing is scanned: {why}");
             errors.iter().take(ERRORS_TOLD).for_each(|error| tracing::error!("{error}"));

@@ -34,6 +34,8 @@ pub(super) struct Giver {
     tasks: Tasks,
     /// Tasks in hand.
     in_hand: Cell<usize>,
+    /// The last file took less than it takes to be called slow.
+    is_quick: Cell<bool>,
     /// One of them is done: for who gives out, and for who waits for the last one.
     done: Signal,
     rested: Signal,
@@ -42,15 +44,23 @@ pub(super) struct Giver {
 impl Giver {
     pub(super) fn new(shared: Arc<Shared>, io: Rc<dyn Io>) -> Rc<Self> {
         let tasks = shared.tasks.clone();
-        Rc::new(Self { shared, io, tasks, in_hand: Cell::new(0), done: Signal::default(), rested: Signal::default() })
+        Rc::new(Self {
+            shared,
+            io,
+            tasks,
+            in_hand: Cell::new(0),
+            is_quick: Cell::new(false),
+            done: Signal::default(),
+            rested: Signal::default(),
+        })
     }
 
     /// Runs until the agent drains.
     pub(super) async fn run(self: Rc<Self>) {
         while !self.shared.stops.load(Ordering::Acquire) {
-            // One more than there are children, so that none waits for the store's next commit.
-            let running = self.shared.scanner.places();
-            let room = if running == 0 { 0 } else { (2 * running).saturating_sub(self.in_hand.get()) };
+            // More than the children can have, so that none waits for the store's next commit; but what is slow may be for others.
+            let each = if self.is_quick.get() { 2 * limits::CHILD_FILES_AT_ONCE } else { 2 };
+            let room = (each * self.shared.scanner.places()).saturating_sub(self.in_hand.get());
             if room == 0 {
                 tokio::select! {
                     () = self.done.wait() => {}
@@ -130,6 +140,7 @@ impl Giver {
     }
 
     async fn finish(&self, outcome: Outcome, waited: f64) {
+        self.is_quick.set(outcome.scan_ms < limits::CHILD_SLOW_MS);
         let (id, is_error, scan_ms) = (outcome.task_id.clone(), outcome.verdict == Verdict::Error, outcome.scan_ms as f64);
         match self.tasks.finish(&self.shared.worker, outcome).await {
             Ok(Finished::Applied { .. }) => {

@@ -431,13 +431,22 @@ fn a_verdict_counts_for_a_day_and_only_a_whole_one() {
     let hit = cached("whole").unwrap();
     assert!(hit.cached);
     assert_eq!(hit.matches.len(), 1);
+    assert_eq!([67, 68, 69].map(|size| store.may_have_cached(size)), [false, true, false]);
     assert!(store.cached("whole", 69, "sha256:1").wait().unwrap().is_none());
     assert!(store.cached("whole", 68, "sha256:2").wait().unwrap().is_none());
     assert_eq!(store.figures().since_start.cache_hits, 1);
     clock.turn(23 * 3600 * S);
     assert!(cached("whole").is_some());
+    store.close();
+    let store = open_in(dir.path(), Limits::default(), &clock);
+    assert!(store.may_have_cached(68) && !store.may_have_cached(69), "a new start knows what is kept");
+    let cached = |sha256: &str| store.cached(sha256, 68, "sha256:1").wait().unwrap();
+    assert!(cached("whole").is_some());
     clock.turn(2 * 3600 * S);
     assert!(cached("whole").is_none());
+    // Retention removes it with one of its next steps.
+    one(&store, submission("z", 9));
+    assert!(!store.may_have_cached(68));
 }
 
 #[test]
