@@ -211,6 +211,7 @@ pub(super) fn read_flat<'t>(frame: &'t [u8], received_ms: i64, kind: &'t mut Str
 }
 
 /// An event of what was said.
+#[inline(always)]
 fn made<'t>(class: Class, said: Said<'t>, ts_ms: Option<i64>, received_ms: i64, kind: &'t mut String) -> Read<'t> {
     // What makes two events of the same kind: an id of a rule, else type and action.
     let (event_type, action) = (&said.event_type, &said.action);
