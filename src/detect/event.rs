@@ -272,8 +272,8 @@ impl<'a> Rest<'a> {
 }
 
 /// A number of at most fifteen digits without an exponent, which one division makes exactly: both of its operands are
-/// doubles without a rounding.
-fn short_number(text: &str) -> Option<f64> {
+/// doubles without a rounding. `None` for any other text.
+pub fn short_number(text: &str) -> Option<f64> {
     const TENS: [f64; 16] = [1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15];
     let digits = text.strip_prefix('-').unwrap_or(text);
     if digits.len() > 16 || !digits.as_bytes().first()?.is_ascii_digit() {

@@ -11,6 +11,7 @@
 //! | what is it, and what does an event take of it | `record` |
 //! | what stands in it, class by class | `sim`, `wazuh`, `documents`, `raw` |
 //! | when was it | `time` |
+//! | all of it at once, of a plain event of the simulator | `flat` |
 //!
 //! Everything in a record may have been written by an attacker: no type of a member is relied on, nothing of it
 //! chooses where anything goes, and what cannot be read stays in the dead letter.
@@ -20,6 +21,7 @@
 
 mod documents;
 mod figures;
+mod flat;
 mod members;
 mod models;
 mod own;
@@ -172,6 +174,10 @@ impl Running {
         if frame.len() > limits::APT_RECORD_BYTES_MAX {
             return rejected("too_large", format!("{} bytes; at most {} are read", frame.len(), limits::APT_RECORD_BYTES_MAX));
         }
+        let received_ms = i64::try_from(record.received / 1_000_000).unwrap_or(i64::MAX);
+        if let Some(read) = record::read_flat(frame, received_ms, &mut self.kind) {
+            return Ok(then(&read, &self.settings, &mut self.panel));
+        }
         if let Err(error) = alert.root() {
             return match not_utf8(frame) {
                 _ if frame.trim_ascii().is_empty() => Err(Refusal::Empty),
@@ -192,7 +198,6 @@ impl Running {
         if !root.is_within(limits::APT_DEPTH_MAX) {
             return rejected("too_deep", format!("more than {} brackets inside each other", limits::APT_DEPTH_MAX));
         }
-        let received_ms = i64::try_from(record.received / 1_000_000).unwrap_or(i64::MAX);
         Ok(then(&record::read(root, received_ms, &mut self.kind), &self.settings, &mut self.panel))
     }
 }

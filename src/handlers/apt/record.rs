@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use super::{
     documents,
+    flat::{self, Flat},
     members::{Key, Members},
     raw, sim, time, wazuh,
 };
@@ -87,16 +88,21 @@ impl<'t> Techniques<'t> {
     /// Takes the ids of a text, or of a list of texts; what is no id is left out.
     pub(super) fn take(&mut self, node: Option<Node<'t>>, evidence: Evidence) {
         for text in texts(node) {
-            let Some(id) = attack::id(text) else { continue };
-            if self.all.iter().any(|(known, _)| *known == id) {
-                continue;
-            }
-            if self.all.len() >= limits::ALERT_TECHNIQUES_MAX {
-                self.is_cut = true;
-                return;
-            }
-            self.all.push((id, evidence));
+            self.take_one(text, evidence);
         }
+    }
+
+    /// Takes the id that a text is, if it is one.
+    pub(super) fn take_one(&mut self, text: &'t str, evidence: Evidence) {
+        let Some(id) = attack::id(text) else { return };
+        if self.all.iter().any(|(known, _)| *known == id) {
+            return;
+        }
+        if self.all.len() >= limits::ALERT_TECHNIQUES_MAX {
+            self.is_cut = true;
+            return;
+        }
+        self.all.push((id, evidence));
     }
 }
 
@@ -194,6 +200,19 @@ pub(super) fn read<'t>(root: Node<'t>, received_ms: i64, kind: &'t mut String) -
         Class::Other | Class::Sigma => plain(&members),
     };
     let ts_ms = said.time.and_then(time::millis);
+    let is_suspicious = class == Class::Sim && members.get(Key::Suspicious).and_then(Node::as_bool) == Some(true);
+    Read { missing, invalid, severity, is_suspicious, ..made(class, said, ts_ms, received_ms, kind) }
+}
+
+/// Reads a record that is plainly an event of the simulator, without a tape; `None` if the tape is to decide.
+pub(super) fn read_flat<'t>(frame: &'t [u8], received_ms: i64, kind: &'t mut String) -> Option<Read<'t>> {
+    let Flat { said, ts_ms, severity, is_suspicious } = flat::read(frame)?;
+    Some(Read { severity, is_suspicious, ..made(Class::Sim, said, ts_ms, received_ms, kind) })
+}
+
+/// An event of what was said.
+#[inline(always)]
+fn made<'t>(class: Class, said: Said<'t>, ts_ms: Option<i64>, received_ms: i64, kind: &'t mut String) -> Read<'t> {
     // What makes two events of the same kind: an id of a rule, else type and action.
     let (event_type, action) = (&said.event_type, &said.action);
     let known: Cow<'t, str> = match said.rule_id {
@@ -211,7 +230,6 @@ pub(super) fn read<'t>(root: Node<'t>, received_ms: i64, kind: &'t mut String) -
             Cow::Borrowed(kind.as_str())
         }
     };
-    let is_sim = class == Class::Sim;
     let event = Event {
         ts_ms: ts_ms.unwrap_or(received_ms),
         entity: shortened(said.entity.unwrap_or(Cow::Borrowed("unknown_entity"))),
@@ -230,10 +248,10 @@ pub(super) fn read<'t>(root: Node<'t>, received_ms: i64, kind: &'t mut String) -
     Read {
         event,
         is_timed: ts_ms.is_some(),
-        missing,
-        invalid,
-        severity,
-        is_suspicious: is_sim && members.get(Key::Suspicious).and_then(Node::as_bool) == Some(true),
+        missing: 0,
+        invalid: 0,
+        severity: None,
+        is_suspicious: false,
         note: said.note,
         is_cut: said.techniques.is_cut,
     }

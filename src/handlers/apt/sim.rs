@@ -20,67 +20,107 @@ const WORDS: [&str; 6] = ["password", "secret", "admin", "sudo", "wget", "curl"]
 /// Endings of files that can be run.
 const EXTENSIONS: [&str; 6] = ["exe", "dll", "sh", "bat", "ps1", "py"];
 
+/// What an event of the simulator says, however it was decoded; what is absent is empty.
+#[derive(Default)]
+pub(super) struct Told<'t> {
+    /// Of itself.
+    pub(super) severity: Option<Severity>,
+    pub(super) event_type: &'t str,
+    pub(super) action: &'t str,
+    pub(super) destination_port: Option<f64>,
+    pub(super) bytes_sent: Option<f64>,
+    pub(super) connection_duration: Option<f64>,
+    pub(super) process_name: Cow<'t, str>,
+    pub(super) command_line: Cow<'t, str>,
+    pub(super) file_extension: &'t str,
+    pub(super) authentication_status: &'t str,
+    pub(super) login_status: &'t str,
+    pub(super) change_type: &'t str,
+    pub(super) reason: &'t str,
+}
+
 /// Reads an event of the simulator.
 ///
 /// - `severity`: what it says of itself.
 pub(super) fn read<'t>(members: &Members<'t>, severity: Option<Severity>) -> Said<'t> {
+    let text = |key| members.text(key).unwrap_or_default();
+    let told = Told {
+        severity,
+        event_type: text(Key::EventType),
+        action: text(Key::Action),
+        destination_port: members.number(Key::DestinationPort),
+        bytes_sent: members.number(Key::BytesSent),
+        connection_duration: members.number(Key::ConnectionDuration),
+        process_name: text(Key::ProcessName).into(),
+        command_line: text(Key::CommandLine).into(),
+        file_extension: text(Key::FileExtension),
+        authentication_status: text(Key::AuthenticationStatus),
+        login_status: text(Key::LoginStatus),
+        change_type: text(Key::ChangeType),
+        reason: text(Key::Reason),
+    };
     let mut said = plain(members);
-    let base = match severity {
-        Some(Severity::Critical) => 0.2,
-        Some(Severity::High) => 0.16,
-        Some(Severity::Medium) => 0.1,
-        _ => 0.04,
-    };
-    said.features = [base; 10];
-    said.present = ALL_PRESENT;
-    let mut add = |number: usize, value: f64| {
-        if let Some(feature) = said.features.get_mut(number - 1) {
-            *feature = unit(base + value);
-        }
-    };
-    match &*said.event_type {
-        "network_connection" => {
-            let is_port = members.number(Key::DestinationPort).is_some_and(|port| PORTS.contains(&port));
-            let volume = members.number(Key::BytesSent).unwrap_or(0.0) / 10_000.0;
-            add(1, if is_port { volume + 0.3 } else { volume });
-            add(9, members.number(Key::ConnectionDuration).unwrap_or(0.0) / 300.0);
-        }
-        "traffic_spike" => add(1, members.number(Key::BytesSent).unwrap_or(0.0) / 10_000.0),
-        "process" => {
-            let program = if members.text(Key::ProcessName).is_some_and(is_program) { 0.3 } else { 0.0 };
-            let words = if members.text(Key::CommandLine).is_some_and(has_word) { 0.2 } else { 0.0 };
-            add(10, 0.5 + program + words);
-        }
-        "file" => {
-            let action = matches!(&*said.action, "created" | "modified" | "deleted");
-            let runs = members.text(Key::FileExtension).is_some_and(is_run);
-            add(4, 0.5 + if action { 0.2 } else { 0.0 } + if runs { 0.3 } else { 0.0 });
-        }
-        "authentication" | "login" => {
-            let key = if said.event_type == "login" { Key::LoginStatus } else { Key::AuthenticationStatus };
-            if let Some(status) = members.text(key) {
-                if status.eq_ignore_ascii_case("success") {
-                    add(2, 0.5)
-                } else {
-                    add(3, 0.7)
-                }
-                said.action = Cow::Borrowed(status);
-            }
-        }
-        _ => {}
-    }
-    if said.action.is_empty()
-        && let Some(change) = members.text(Key::ChangeType)
-    {
-        said.action = Cow::Borrowed(change);
-    }
-    said.note = members.text(Key::Reason).unwrap_or("");
+    told.tell(&mut said);
     let attack = members.get(Key::MitreAttack);
     let techniques = attack.and_then(|attack| attack.get("techniques")).or(attack);
     for technique in techniques.into_iter().flat_map(Node::elements) {
         said.techniques.take(technique.get("id").or(Some(technique)), Evidence::Event);
     }
     said
+}
+
+impl<'t> Told<'t> {
+    /// Writes down what it says: features, type, action and note.
+    pub(super) fn tell(self, said: &mut Said<'t>) {
+        let base = match self.severity {
+            Some(Severity::Critical) => 0.2,
+            Some(Severity::High) => 0.16,
+            Some(Severity::Medium) => 0.1,
+            _ => 0.04,
+        };
+        said.features = [base; 10];
+        said.present = ALL_PRESENT;
+        let mut add = |number: usize, value: f64| {
+            if let Some(feature) = said.features.get_mut(number - 1) {
+                *feature = unit(base + value);
+            }
+        };
+        let mut action = self.action;
+        match self.event_type {
+            "network_connection" => {
+                let is_port = self.destination_port.is_some_and(|port| PORTS.contains(&port));
+                let volume = self.bytes_sent.unwrap_or(0.0) / 10_000.0;
+                add(1, if is_port { volume + 0.3 } else { volume });
+                add(9, self.connection_duration.unwrap_or(0.0) / 300.0);
+            }
+            "traffic_spike" => add(1, self.bytes_sent.unwrap_or(0.0) / 10_000.0),
+            "process" => {
+                let program = if is_program(&self.process_name) { 0.3 } else { 0.0 };
+                let words = if has_word(&self.command_line) { 0.2 } else { 0.0 };
+                add(10, 0.5 + program + words);
+            }
+            "file" => {
+                let changes = matches!(action, "created" | "modified" | "deleted");
+                let runs = is_run(self.file_extension);
+                add(4, 0.5 + if changes { 0.2 } else { 0.0 } + if runs { 0.3 } else { 0.0 });
+            }
+            "authentication" | "login" => {
+                let status = if self.event_type == "login" { self.login_status } else { self.authentication_status };
+                if !status.is_empty() {
+                    if status.eq_ignore_ascii_case("success") {
+                        add(2, 0.5)
+                    } else {
+                        add(3, 0.7)
+                    }
+                    action = status;
+                }
+            }
+            _ => {}
+        }
+        said.event_type = Cow::Borrowed(self.event_type);
+        said.action = Cow::Borrowed(if action.is_empty() { self.change_type } else { action });
+        said.note = self.reason;
+    }
 }
 
 /// The file's name alone, without what Windows does not tell apart.

@@ -11,15 +11,17 @@ const RANGE: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_7
 ///
 /// Text without a zone is UTC.
 pub(super) fn millis(node: Node<'_>) -> Option<i64> {
-    let ms = match node.kind() {
-        Kind::String => {
-            let text = node.as_str()?.trim();
-            iso(text.as_bytes()).or_else(|| epoch(text))
-        }
-        Kind::Number => epoch(node.number()?),
+    match node.kind() {
+        Kind::String => of_text(node.as_str()?),
+        Kind::Number => epoch(node.number()?).filter(|ms| RANGE.contains(ms)),
         _ => None,
-    };
-    ms.filter(|ms| RANGE.contains(ms))
+    }
+}
+
+/// As [`millis`], of text.
+pub(super) fn of_text(text: &str) -> Option<i64> {
+    let text = text.trim();
+    iso(text.as_bytes()).or_else(|| epoch(text)).filter(|ms| RANGE.contains(ms))
 }
 
 /// `1740823200`, `1740823200.123456`, `1740823200123`.
