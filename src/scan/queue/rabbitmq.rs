@@ -177,9 +177,12 @@ impl Place {
     /// What vouches for the broker, and for us. Files are read at each connection.
     fn tls(&self) -> Result<OwnedTLSConfig, Trouble> {
         let tls = &self.settings.tls;
-        let cert_chain = tls.ca.as_ref().map(|ca| String::from_utf8(pem("ca", ca)?).map_err(|e| no_pem("ca", ca, &e))).transpose()?;
+        let cert_chain = tls.ca.as_ref().map(|ca| pem("ca", ca, "CERTIFICATE")).transpose()?;
         let identity = match &tls.own {
-            Some((cert, key)) => Some(OwnedIdentity::PKCS8 { pem: pem("cert", cert)?, key: pem("key", key)? }),
+            Some((cert, key)) => Some(OwnedIdentity::PKCS8 {
+                pem: pem("cert", cert, "CERTIFICATE")?.into_bytes(),
+                key: pem("key", key, "PRIVATE KEY")?.into_bytes(),
+            }),
             None => None,
         };
         Ok(OwnedTLSConfig { identity, cert_chain })
@@ -491,13 +494,13 @@ fn password(path: &Path) -> Result<Secret, Trouble> {
     Secret::from_file(path).map_err(Trouble::Wrong)
 }
 
-/// The bytes of a file that `tls.` and this name.
-fn pem(setting: &str, path: &Path) -> Result<Vec<u8>, Trouble> {
-    std::fs::read(path).map_err(|error| no_pem(setting, path, &error))
-}
-
-fn no_pem(setting: &str, path: &Path, error: &dyn std::fmt::Display) -> Trouble {
-    Trouble::Wrong(format!("scan.queue.rabbitmq.tls.{setting} {}: {error}; give a PEM file that we may read", path.display()))
+/// A PEM file that a setting of `tls` names, with one such block at least.
+fn pem(setting: &str, path: &Path, block: &str) -> Result<String, Trouble> {
+    let wrong = |what: String| {
+        Trouble::Wrong(format!("scan.queue.rabbitmq.tls.{setting} {}: {what}; give a PEM file that we may read", path.display()))
+    };
+    let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
+    if text.contains(&format!("{block}-----")) { Ok(text) } else { Err(wrong(format!("has no {block}"))) }
 }
 
 /// Waits no longer than [`ASK`] for what the broker answers.
