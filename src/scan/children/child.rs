@@ -53,6 +53,7 @@ pub fn serve(socket: OwnedFd) -> ExitCode {
 }
 
 /// Ends this process when the other side of the socket is closed.
+#[allow(clippy::disallowed_methods, reason = "main may be within a rule that takes for ever, and nothing here is worth a drop")]
 fn end_with(socket: &OwnedFd) {
     loop {
         let mut polled = [PollFd::new(socket, PollFlags::empty())];

@@ -135,7 +135,7 @@ pub enum Change {
 /// What became of a wish to resolve an alert.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Resolved {
-    Done(Change),
+    Done(Box<Change>),
     /// It is resolved already.
     Already,
     Unknown,
@@ -293,7 +293,7 @@ impl Rules {
             if let Some(standing) = standing {
                 (standing.active, standing.is_held) = (None, true);
             }
-            return Resolved::Done(change);
+            return Resolved::Done(Box::new(change));
         }
         if self.history.iter().any(|alert| alert.alert_id == id) { Resolved::Already } else { Resolved::Unknown }
     }

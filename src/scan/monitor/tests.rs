@@ -77,7 +77,8 @@ fn what_a_person_resolved_fires_again_only_after_it_was_false() {
     monitor.record("m", Kind::Gauge, 1.5, at(0));
     let Some(Change::Fired(alert)) = monitor.check(at(0)).pop() else { panic!() };
     assert_eq!((alert.message.as_str(), alert.title.as_str(), alert.timestamp), ("it is 1.5", "Alert: r", 1000.0));
-    let Resolved::Done(Change::Resolved(resolved)) = monitor.resolve(&alert.alert_id, "anna", at(5)) else { panic!() };
+    let Resolved::Done(change) = monitor.resolve(&alert.alert_id, "anna", at(5)) else { panic!() };
+    let Change::Resolved(resolved) = *change else { panic!() };
     assert_eq!((resolved.resolved_by.as_deref(), resolved.resolved_at), (Some("anna"), Some(1005.0)));
     assert_eq!(monitor.resolve(&alert.alert_id, "anna", at(6)), Resolved::Already);
     assert_eq!(monitor.resolve("alert_1_1", "anna", at(6)), Resolved::Unknown);

@@ -187,7 +187,7 @@ async fn resolve(shared: Arc<Shared>, call: Call) -> Outcome {
     let resolved = shared.monitor().resolve(call.id(), &call.who.name, now);
     match resolved {
         Resolved::Done(change) => {
-            shared.scan.hands.tell(vec![change]);
+            shared.scan.hands.tell(vec![*change]);
             ok(&json!({"success": true, "alert_id": call.id(), "message": "resolved"}))
         }
         Resolved::Already => Err(Refusal::conflict("already_resolved", "this alert is resolved already")),
