@@ -357,7 +357,9 @@ impl Handler for Settings {
 /// The longest part of a name that stands in a frame as it is, whatever JSON escapes; `None` if
 /// there is none. (`/` may be written `\/`; what is written `\u00XX` is parsed in any case.)
 fn needle(name: &str) -> Option<&str> {
-    name.split(|c: char| matches!(c, '/' | '"' | '\\') || c.is_control() || !c.is_ascii()).max_by_key(|part| part.len()).filter(|part| !part.is_empty())
+    name.split(|c: char| matches!(c, '/' | '"' | '\\') || c.is_control() || !c.is_ascii())
+        .max_by_key(|part| part.len())
+        .filter(|part| !part.is_empty())
 }
 
 #[cfg(test)]
